@@ -1,0 +1,1 @@
+"""Headgate: from the model registry to live traffic, through a gate."""
