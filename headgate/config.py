@@ -43,7 +43,7 @@ class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Base of all settings."""
 
 
-class ServerConfig(_Strict):
+class ServerConfig(_Strict, frozen=True):
     """``[server]``: the process that serves."""
 
     host: str = "127.0.0.1"
@@ -62,7 +62,7 @@ class ServerConfig(_Strict):
     """After SIGTERM, how long requests in flight may take."""
 
 
-class LoadProfile(_Strict):
+class LoadProfile(_Strict, frozen=True):
     """``[gate.profiles.NAME]``: one way to load a release."""
 
     rate: Positive = 50
@@ -77,7 +77,7 @@ class LoadProfile(_Strict):
     """Rows in a request."""
 
 
-class GateConfig(_Strict):
+class GateConfig(_Strict, frozen=True):
     """``[gate]``: what a release must show before it gets traffic."""
 
     profile: str = "quick"
@@ -89,21 +89,21 @@ class GateConfig(_Strict):
     """A verdict older than this, in hours, no longer promotes."""
 
 
-class RolloutConfig(_Strict):
+class RolloutConfig(_Strict, frozen=True):
     """``[rollout]``: how traffic moves."""
 
     watch_s: Annotated[float, Meta(ge=0)] = 3
     """How long a newly promoted release must stay ready before the promotion stands."""
 
 
-class StoreConfig(_Strict):
+class StoreConfig(_Strict, frozen=True):
     """``[store]``: what stays on disk."""
 
     keep_releases: Count = 5
     """Releases that `headgate prune` keeps beside the live and the previous one."""
 
 
-class HeadgateConfig(_Strict):
+class HeadgateConfig(_Strict, frozen=True):
     """``headgate.toml``."""
 
     server: ServerConfig = ServerConfig()
@@ -112,7 +112,7 @@ class HeadgateConfig(_Strict):
     store: StoreConfig = StoreConfig()
 
 
-class SloConfig(_Strict):
+class SloConfig(_Strict, frozen=True):
     """``[slo]`` of a model: what its users were promised, and the gate demands."""
 
     p95_ms: Positive
@@ -125,14 +125,14 @@ class SloConfig(_Strict):
     """Seconds from starting the release to ready."""
 
 
-class ResourcesConfig(_Strict):
+class ResourcesConfig(_Strict, frozen=True):
     """``[resources]`` of a model."""
 
     gpu: Annotated[int, Meta(ge=0)] = 0
     """GPUs it wants; 0 serves it in the entry service. Without a GPU it runs on CPU."""
 
 
-class ServingConfig(_Strict):
+class ServingConfig(_Strict, frozen=True):
     """``[serving]`` of a model."""
 
     deadline_ms: Positive = 1000
@@ -145,7 +145,7 @@ class ServingConfig(_Strict):
     """Rows in one request; more get 413."""
 
 
-class PackagingConfig(_Strict):
+class PackagingConfig(_Strict, frozen=True):
     """``[packaging]`` of a model: how the registered version becomes a predictor."""
 
     engine: Literal["auto", "onnx", "native"] = "auto"
@@ -158,7 +158,7 @@ class PackagingConfig(_Strict):
     """torch served natively: the file in the model's room that defines its module."""
 
 
-class ModelConfig(_Strict):
+class ModelConfig(_Strict, frozen=True):
     """``models/<name>/model.toml``."""
 
     name: str

@@ -34,7 +34,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Base of the records: immutable, by keyword only, strict when decoded."""
 
 
-class ModelRef(Record):
+class ModelRef(Record, frozen=True):
     """One registered model version, pinned."""
 
     name: str
@@ -47,7 +47,7 @@ class ModelRef(Record):
     """``sha256:`` of the model's files and of its reference, as `headgate lock` saw them."""
 
 
-class Release(Record):
+class Release(Record, frozen=True):
     """One Bento: a pinned set of model versions and the code that serves them."""
 
     tag: str
@@ -66,7 +66,7 @@ class Outcome(enum.StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
-class Check(Record):
+class Check(Record, frozen=True):
     """One question the gate asked of one model, and its answer."""
 
     name: str
@@ -85,7 +85,7 @@ class Check(Record):
     """Confidence interval of ``observed``, where there is one."""
 
 
-class Verdict(Record):
+class Verdict(Record, frozen=True):
     """What the gate says of one release."""
 
     release: str
@@ -110,7 +110,7 @@ class EventKind(enum.StrEnum):
     ROLLED_BACK = "rolled_back"
 
 
-class Event(Record):
+class Event(Record, frozen=True):
     """One line of the history: appended to the registry before anything is switched."""
 
     id: str
@@ -124,7 +124,7 @@ class Event(Record):
     verdict: Verdict | None = None
 
 
-class RolloutState(Record):
+class RolloutState(Record, frozen=True):
     """What the history adds up to."""
 
     live: Release | None = None
