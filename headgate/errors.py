@@ -7,7 +7,7 @@
     ├── InputError           a request, a row or a command-line value
     │   └── UnknownModelError    no model, or no version, of that name
     ├── RegistryError        the registry refused or holds something unexpected
-    │   └── RegistryUnreachable  nobody answered at the tracking URI
+    │   └── RegistryUnreachableError  nobody answered at the tracking URI
     ├── PackagingError       a registered version cannot become a predictor
     │   ├── ParityError          it can, but its answers differ from the model as trained
     │   └── UnsafeModelError     opening it could run code that nobody reviewed
@@ -15,10 +15,10 @@
     ├── ServingError         a server did not start, stop or answer as it should
     │   ├── PortInUseError       somebody else holds the port
     │   ├── OverloadError        the queue is full, or the deadline cannot be met
-    │   └── DeadlineExceeded     the deadline passed before there was an answer
+    │   └── DeadlineExceededError     the deadline passed before there was an answer
     ├── GateError            a load test that could not be carried out
     ├── RolloutError         traffic was not moved
-    │   └── VerdictRequired      no passing verdict for this very release
+    │   └── VerdictRequiredError      no passing verdict for this very release
     └── BusyError            another Headgate command is at work on this state
 
 The tree knows no HTTP and no exit codes: ``headgate.serving`` maps it to the
@@ -31,7 +31,7 @@ __all__ = [
     "ArtifactError",
     "BusyError",
     "ConfigError",
-    "DeadlineExceeded",
+    "DeadlineExceededError",
     "GateError",
     "HeadgateError",
     "InputError",
@@ -40,12 +40,12 @@ __all__ = [
     "ParityError",
     "PortInUseError",
     "RegistryError",
-    "RegistryUnreachable",
+    "RegistryUnreachableError",
     "RolloutError",
     "ServingError",
     "UnknownModelError",
     "UnsafeModelError",
-    "VerdictRequired",
+    "VerdictRequiredError",
 ]
 
 
@@ -83,7 +83,7 @@ class RegistryError(HeadgateError):
     """The registry refused, or holds something unexpected."""
 
 
-class RegistryUnreachable(RegistryError):
+class RegistryUnreachableError(RegistryError):
     """Nobody answered at the tracking URI."""
 
 
@@ -124,7 +124,7 @@ class OverloadError(ServingError):
         self.retry_after_s = retry_after_s
 
 
-class DeadlineExceeded(ServingError):
+class DeadlineExceededError(ServingError):
     """The deadline passed before there was an answer."""
 
 
@@ -136,7 +136,7 @@ class RolloutError(HeadgateError):
     """Traffic was not moved."""
 
 
-class VerdictRequired(RolloutError):
+class VerdictRequiredError(RolloutError):
     """There is no passing verdict for this very release."""
 
 
