@@ -1,0 +1,164 @@
+"""One machine: one server process, found again by the file that names it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import psutil
+
+from headgate.errors import RolloutError
+from headgate.records import Record, Release
+
+__all__ = ["OWNER", "Launched", "LocalPlatform", "Running"]
+
+
+OWNER = "HEADGATE_OWNER"
+"""Environment variable by which a server started for a bundle names the bundle's state folder."""
+LAUNCHER = "headgate.serving.launcher"
+"""The program that is looked for, as its command line has it."""
+
+
+class Launched(Protocol):
+    """A server process that was started and is not yet known to be ready."""
+
+    @property
+    def pid(self) -> int:
+        """Process id of the launcher."""
+
+    @property
+    def address(self) -> str:
+        """``host:port`` of its HTTP listener."""
+
+    def wait_ready(self, timeout: float) -> None:
+        """Return once it is ready; raise ServingError, process ended, if it never is."""
+
+
+class Running(Record, frozen=True):
+    """The server process that serves this bundle's traffic."""
+
+    release: str
+    digest: str
+    pid: int
+    created: float
+    """The process's start time as the kernel has it: a reused pid is not mistaken for it."""
+    http: str
+    """``host:port``."""
+    log: str
+
+
+class LocalPlatform:
+    """Holds at most one server process; every method may be called after any crash."""
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        launch: Callable[[Release, Path], Launched],
+        ready_timeout_s: float,
+        stop_timeout_s: float,
+    ) -> None:
+        """``launch(release, log)`` starts the process; ``home`` is the bundle's state folder."""
+        self.owner = str(home)
+        self._file = home / "run" / "serving.json"
+        self._logs = home / "logs"
+        self._launch = launch
+        self._ready_timeout_s = ready_timeout_s
+        self._stop_timeout_s = stop_timeout_s
+
+    def running(self) -> Running | None:
+        """The process that serves now, or ``None``."""
+        try:
+            known = msgspec.json.decode(self._file.read_bytes(), type=Running)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+        return known if _process(known) is not None else None
+
+    def switch(self, release: Release) -> Running:
+        """Serve ``release`` and nothing else; a no-op where it already is.
+
+        Raises:
+            ServingError: it did not become ready; nothing serves then.
+        """
+        now = self.running()
+        if now is not None and now.digest == release.digest:
+            return now
+        self.stop()
+        self._logs.mkdir(parents=True, exist_ok=True)
+        log = self._logs / f"{release.tag.replace(':', '-')}.log"
+        process = self._launch(release, log)
+        # Named before it is ready: killed here, the next command still finds and stops it.
+        running = Running(
+            release=release.tag,
+            digest=release.digest,
+            pid=process.pid,
+            created=psutil.Process(process.pid).create_time(),
+            http=process.address,
+            log=str(log),
+        )
+        self._write(running)
+        process.wait_ready(self._ready_timeout_s)
+        return running
+
+    def stop(self) -> Running | None:
+        """Drain and end the process; returns what was stopped."""
+        known = self.running()
+        if known is not None:
+            process = _process(known)
+            if process is not None:
+                _end(process, known, self._stop_timeout_s)
+        self._file.unlink(missing_ok=True)
+        return known
+
+    def sweep(self) -> list[int]:
+        """End servers that a killed command left behind; returns their pids.
+
+        Call it only while holding the bundle's lock: then every server started for this
+        bundle, other than the one that serves, belongs to nobody.
+        """
+        known = self.running()
+        left = []
+        for process in psutil.process_iter():
+            try:
+                owned = process.environ().get(OWNER) == self.owner
+                launcher = LAUNCHER in process.cmdline()
+            except psutil.Error:
+                continue  # ended meanwhile, or somebody else's
+            if owned and launcher and (known is None or process.pid != known.pid):
+                process.kill()
+                left.append(process.pid)
+        return left
+
+    def _write(self, running: Running) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._file.with_suffix(".new")
+        temporary.write_bytes(msgspec.json.encode(running))
+        temporary.replace(self._file)
+
+
+def _process(known: Running) -> psutil.Process | None:
+    try:
+        process = psutil.Process(known.pid)
+        same = abs(process.create_time() - known.created) < 1
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _end(process: psutil.Process, known: Running, timeout_s: float) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout_s)
+    except psutil.TimeoutExpired:
+        process.kill()
+        try:
+            process.wait(5)
+        except psutil.TimeoutExpired:
+            raise RolloutError(
+                "the process does not end, not even by SIGKILL",
+                where=f"{known.release}, pid {known.pid}",
+                remedy="see what it waits for (a hung disk or device)",
+            ) from None

@@ -1,0 +1,83 @@
+"""What the history adds up to, and what it allows. Pure functions over records."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+
+from headgate.errors import RolloutError, VerdictRequiredError
+from headgate.records import Event, EventKind, Outcome, Release, RolloutState, Verdict
+
+__all__ = ["passing_verdict", "replay", "rollback_target"]
+
+
+def replay(events: Iterable[Event]) -> RolloutState:
+    """Rebuild the state from the events, oldest first.
+
+    Promotions stack up and rollbacks unwind the stack, so that a second rollback goes back
+    further instead of returning to the release that was just left.
+    """
+    stack: list[Release] = []
+    verdicts: dict[str, Verdict] = {}
+    for event in events:
+        release = event.release
+        if event.kind is EventKind.GATED:
+            if event.verdict is not None and event.verdict.digest == release.digest:
+                verdicts[release.digest] = event.verdict
+            continue
+        earlier = [held.digest for held in stack]
+        if event.kind is EventKind.ROLLED_BACK and release.digest in earlier:
+            del stack[earlier.index(release.digest) + 1 :]
+        elif not stack or stack[-1].digest != release.digest:
+            stack.append(release)
+    return RolloutState(
+        live=stack[-1] if stack else None,
+        previous=stack[-2] if len(stack) > 1 else None,
+        verdicts=verdicts,
+    )
+
+
+def passing_verdict(
+    state: RolloutState, release: Release, *, now: dt.datetime, max_age: dt.timedelta
+) -> Verdict:
+    """The verdict that lets ``release`` have traffic.
+
+    Raises:
+        VerdictRequiredError: there is none for this digest, it did not pass, or it is
+            older than ``max_age``.
+    """
+    verdict = state.verdicts.get(release.digest)
+    remedy = f"run `headgate gate {release.tag}`"
+    if verdict is None:
+        raise VerdictRequiredError("no gate has judged it", where=release.tag, remedy=remedy)
+    if verdict.outcome is not Outcome.PASS:
+        raise VerdictRequiredError(
+            f"its last verdict is {verdict.outcome}: {verdict.reason}",
+            where=release.tag,
+            remedy=f"mend what the report shows, then {remedy}",
+        )
+    if now - verdict.at > max_age:
+        hours = max_age.total_seconds() / 3600
+        raise VerdictRequiredError(
+            f"its verdict of {verdict.at:%Y-%m-%d %H:%M} UTC is older than {hours:g} h",
+            where=release.tag,
+            remedy=remedy,
+        )
+    return verdict
+
+
+def rollback_target(state: RolloutState) -> Release:
+    """The release to go back to.
+
+    Raises:
+        RolloutError: nothing is live, or nothing was live before it.
+    """
+    if state.live is None:
+        raise RolloutError("nothing is live", remedy="run `headgate ship`")
+    if state.previous is None:
+        raise RolloutError(
+            "there is no earlier release to go back to",
+            where=state.live.tag,
+            remedy="`headgate history` shows what was live",
+        )
+    return state.previous
