@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from headgate.rollout.local import OWNER, Launched, LocalPlatform, Running
-from headgate.rollout.plan import passing_verdict, replay, rollback_target
+from headgate.rollout.plan import (
+    is_valid,
+    passing_verdict,
+    replay,
+    require_lived,
+    rollback_target,
+)
 
 __all__ = [
     "OWNER",
     "Launched",
     "LocalPlatform",
     "Running",
+    "is_valid",
     "passing_verdict",
     "replay",
+    "require_lived",
     "rollback_target",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from headgate.errors import RolloutError, VerdictRequiredError
 from headgate.records import Event, EventKind, Outcome, Release, RolloutState, Verdict
 
-__all__ = ["passing_verdict", "replay", "rollback_target"]
+__all__ = ["is_valid", "passing_verdict", "replay", "require_lived", "rollback_target"]
 
 
 def replay(events: Iterable[Event]) -> RolloutState:
@@ -37,6 +37,11 @@ def replay(events: Iterable[Event]) -> RolloutState:
     )
 
 
+def is_valid(verdict: Verdict, *, now: dt.datetime, max_age: dt.timedelta) -> bool:
+    """Whether the verdict still lets its release have traffic."""
+    return verdict.outcome is Outcome.PASS and now - verdict.at <= max_age
+
+
 def passing_verdict(
     state: RolloutState, release: Release, *, now: dt.datetime, max_age: dt.timedelta
 ) -> Verdict:
@@ -56,7 +61,7 @@ def passing_verdict(
             where=release.tag,
             remedy=f"mend what the report shows, then {remedy}",
         )
-    if now - verdict.at > max_age:
+    if not is_valid(verdict, now=now, max_age=max_age):
         hours = max_age.total_seconds() / 3600
         raise VerdictRequiredError(
             f"its verdict of {verdict.at:%Y-%m-%d %H:%M} UTC is older than {hours:g} h",
@@ -81,3 +86,18 @@ def rollback_target(state: RolloutState) -> Release:
             remedy="`headgate history` shows what was live",
         )
     return state.previous
+
+
+def require_lived(events: Iterable[Event], release: Release) -> None:
+    """Hold that ``release`` was live once.
+
+    Raises:
+        RolloutError: it never was, so no rollback may go there.
+    """
+    lived = {event.release.digest for event in events if event.kind is not EventKind.GATED}
+    if release.digest not in lived:
+        raise RolloutError(
+            "it was never live",
+            where=release.tag,
+            remedy=f"`headgate promote {release.tag}` promotes it on its verdict",
+        )

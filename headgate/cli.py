@@ -1,0 +1,299 @@
+"""The command line: thin commands over :mod:`headgate.pipeline`.
+
+Results go to standard output (with ``--json`` as one JSON document), everything else to
+standard error. Exit codes: 0 done or pass, 1 fail, 2 bad usage or input, 3 inconclusive.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headgate import render
+from headgate.errors import (
+    HeadgateError,
+    ParityError,
+    RolloutError,
+    ServingError,
+)
+
+if TYPE_CHECKING:
+    from headgate.pipeline import Bundle
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="headgate",
+    help="From the model registry to live traffic, through a gate.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Why = Annotated[str, typer.Option("--why", help="The reason, for the history.")]
+Profile = Annotated[str | None, typer.Option("--profile", help="A profile of headgate.toml.")]
+Tag = Annotated[
+    str | None, typer.Argument(metavar="[RELEASE]", help="A release's tag, or its beginning.")
+]
+
+_FAILED = 1
+_USAGE = 2
+_OPTIONS: dict[str, Any] = {"root": None, "wait": True}
+
+
+@app.callback()
+def _options(
+    root: Annotated[
+        Path | None, typer.Option("--root", "-C", help="The bundle; by default here or above.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=1, max=65535, help="HTTP port of the live service.")
+    ] = None,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Fail at once where another command is at work.")
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    _OPTIONS.update(root=root, wait=not no_wait)
+    if port is not None:
+        os.environ["HEADGATE_PORT"] = str(port)
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("headgate"))
+        raise typer.Exit
+
+
+def _bundle() -> Bundle:
+    from headgate.config import find_root
+    from headgate.pipeline import Bundle
+
+    root: Path | None = _OPTIONS["root"]
+    return Bundle(find_root(root), notify=render.say)
+
+
+@app.command()
+def train(
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Registered names; all if none.")
+    ] = None,
+    script: Annotated[
+        Path | None, typer.Option("--script", help="Run this instead of the room's train.py.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Train models, register them and pin the new versions in models.lock."""
+    from headgate import pipeline
+
+    bundle = _bundle()
+    names = models or list(bundle.rooms)
+    if script is not None and len(names) != 1:
+        raise typer.BadParameter("--script goes with exactly one model")
+    with bundle.exclusive(wait=_OPTIONS["wait"]):
+        render.show(
+            [pipeline.train(bundle, name, script=script) for name in names], render.refs, json=json
+        )
+
+
+@app.command()
+def models(json: Json = False) -> None:
+    """List the registered versions of this bundle's models."""
+    bundle = _bundle()
+    found = {name: bundle.registry.versions(name) for name in bundle.rooms}
+    render.show(found, render.versions, json=json)
+
+
+@app.command()
+def lock(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME[@VERSION]]...", help="All newest if none.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Pin registered versions in models.lock; review and commit the change."""
+    from headgate import pipeline
+
+    bundle = _bundle()
+    with bundle.exclusive(wait=_OPTIONS["wait"]):
+        refs = []
+        for model in models or []:
+            name, _, version = model.partition("@")
+            refs.append(pipeline.pick(bundle, name, version))
+        render.show(pipeline.lock(bundle, refs), render.refs, json=json)
+
+
+@app.command()
+def build(json: Json = False) -> None:
+    """Package what models.lock pins and build the Bento."""
+    from headgate import pipeline
+
+    bundle = _bundle()
+    with bundle.exclusive(wait=_OPTIONS["wait"]):
+        built = pipeline.build(bundle)
+    render.show(
+        {
+            "tag": built.release.tag,
+            "digest": built.release.digest,
+            "new": built.new,
+            "path": built.bento,
+            "models": built.release.models,
+        },
+        render.built,
+        json=json,
+    )
+
+
+@app.command()
+def gate(release: Tag = None, profile: Profile = None, json: Json = False) -> None:
+    """Load-test a release and judge it; by default the newest build of models.lock."""
+    from headgate import pipeline
+
+    bundle = _bundle()
+    with bundle.exclusive(wait=_OPTIONS["wait"]):
+        verdict = pipeline.gate(bundle, pipeline.find(bundle, release), profile)
+    render.show(verdict, render.verdict, json=json)
+    raise typer.Exit(render.EXIT[verdict.outcome])
+
+
+@app.command()
+def promote(release: Tag = None, why: Why = "headgate promote", json: Json = False) -> None:
+    """Give a release that passed its gate the traffic."""
+    from headgate import pipeline
+
+    bundle = _bundle()
+    with bundle.exclusive(wait=_OPTIONS["wait"]):
+        running = pipeline.promote(bundle, pipeline.find(bundle, release), why)
+    render.show(running, render.running, json=json)
+
+
+@app.command()
+def rollback(release: Tag = None, why: Why = "headgate rollback", json: Json = False) -> None:
+    """Go back to the release before the live one, or to RELEASE, which was live once."""
+    from headgate import pipeline
+
+    bundle = _bundle()
+    with bundle.exclusive(wait=_OPTIONS["wait"]):
+        running = pipeline.roll_back(bundle, release, why)
+    render.show(running, render.running, json=json)
+
+
+@app.command()
+def up(json: Json = False) -> None:
+    """Serve the live release: after a reboot, a crash or a `headgate down`."""
+    from headgate import pipeline
+
+    bundle = _bundle()
+    with bundle.exclusive(wait=_OPTIONS["wait"]):
+        running = pipeline.up(bundle)
+    render.show(running, render.running, json=json)
+
+
+@app.command()
+def down(json: Json = False) -> None:
+    """Stop serving; what is live stays recorded, and `headgate up` serves it again."""
+    bundle = _bundle()
+    with bundle.exclusive(wait=_OPTIONS["wait"]):
+        stopped = bundle.platform.stop()
+    render.show({"stopped": stopped}, render.stopped, json=json)
+
+
+@app.command()
+def status(json: Json = False) -> None:
+    """Show what is live, what serves, and what the gate said of it."""
+    from headgate import pipeline
+
+    bundle = _bundle()
+    render.show(pipeline.status(bundle), render.status, json=json)
+
+
+@app.command()
+def history(
+    limit: Annotated[int, typer.Option("--limit", min=1, help="The newest so many.")] = 50,
+    json: Json = False,
+) -> None:
+    """Replay what was gated, promoted and rolled back, by whom, when and why."""
+    render.show(_bundle().registry.events()[-limit:], render.history, json=json)
+
+
+@app.command()
+def prune(
+    keep: Annotated[
+        int | None, typer.Option("--keep", min=1, help="Releases kept; see [store].")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Delete old releases from this machine, but not the live and the previous one."""
+    from headgate import pipeline
+
+    bundle = _bundle()
+    with bundle.exclusive(wait=_OPTIONS["wait"]):
+        render.show(pipeline.prune(bundle, keep), render.pruned, json=json)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check what a bundle needs here: settings, registry, disk, port."""
+    from headgate.config import find_root
+    from headgate.doctor import examine
+
+    root: Path | None = _OPTIONS["root"]
+    found = examine(find_root(root))
+    render.show(found, render.examined, json=json)
+    raise typer.Exit(0 if all(item.ok for item in found) else _FAILED)
+
+
+@app.command()
+def serve(
+    release: Annotated[
+        str | None,
+        typer.Argument(metavar="[BENTO]", help="A release's tag, or the folder of a Bento."),
+    ] = None,
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
+) -> None:
+    """Serve a Bento in the foreground; by default the live release, else the newest build."""
+    from headgate import pipeline
+
+    raise typer.Exit(pipeline.serve(_bundle(), release, host=host))
+
+
+@app.command()
+def ship(profile: Profile = None, json: Json = False) -> None:
+    """Train what has no version, build, gate, promote, and leave it serving."""
+    from headgate import pipeline
+
+    bundle = _bundle()
+    with bundle.exclusive(wait=_OPTIONS["wait"]):
+        shipped = pipeline.ship(bundle, profile)
+    render.show(shipped, render.shipped, json=json)
+    raise typer.Exit(render.EXIT[shipped.verdict.outcome])
+
+
+def main() -> None:
+    """Run the command line; every error ends in one line and an exit code, none in a traceback."""
+    try:
+        app()
+    except (ParityError, RolloutError, ServingError) as error:
+        _fail(error, _FAILED)
+    except HeadgateError as error:
+        _fail(error, _USAGE)
+    except KeyboardInterrupt:
+        _fail("interrupted; run the command again to go on", 130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(f"{place}{error.strerror or error}", _USAGE)
+
+
+def _fail(error: Exception | str, code: int) -> None:
+    if "--json" in sys.argv:
+        render.print_json({"error": str(error)})
+    render.say(f"headgate: {error}")
+    sys.exit(code)

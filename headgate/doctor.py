@@ -1,0 +1,102 @@
+"""`headgate doctor`: does this machine have what the bundle needs?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from headgate import config as settings
+from headgate.errors import HeadgateError
+from headgate.pipeline import Bundle
+from headgate.records import Record
+
+__all__ = ["Finding", "examine"]
+
+_SPACE_MB = 500
+
+
+class Finding(Record, frozen=True):
+    """One thing looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def examine(root: Path) -> list[Finding]:
+    """Look at everything; one broken thing hides no other."""
+    looks: list[tuple[str, Callable[[Path], str]]] = [
+        ("python", _python),
+        ("packages", _packages),
+        ("settings", _settings),
+        ("disk", _disk),
+        ("registry", _registry),
+        ("port", _port),
+        ("gpu", _gpu),
+    ]
+    found = []
+    for name, look in looks:
+        try:
+            found.append(Finding(name=name, ok=True, detail=look(root)))
+        except HeadgateError as error:
+            found.append(Finding(name=name, ok=False, detail=str(error)))
+    return found
+
+
+def _python(_: Path) -> str:
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        raise HeadgateError(sys.version.split()[0], remedy="use Python 3.11 to 3.13")
+    return sys.version.split()[0]
+
+
+def _packages(_: Path) -> str:
+    names = ("bentoml", "mlflow", "onnxruntime", "skl2onnx", "locust", "torch")
+    try:
+        return ", ".join(f"{name} {version(name)}" for name in names)
+    except PackageNotFoundError as error:
+        raise HeadgateError(
+            f"{error.name} is not installed", remedy="run `make`, or install headgate[platform]"
+        ) from None
+
+
+def _settings(root: Path) -> str:
+    bundle = Bundle(root)
+    return f"headgate.toml and {len(bundle.rooms)} models are well-formed"
+
+
+def _disk(root: Path) -> str:
+    home = settings.home(root)
+    existing = next(folder for folder in (home, *home.parents) if folder.exists())
+    if not os.access(existing, os.W_OK):
+        raise HeadgateError("cannot be written", where=str(existing), remedy="see its permissions")
+    free = shutil.disk_usage(existing).free / 2**20
+    if free < _SPACE_MB:
+        raise HeadgateError(
+            f"{free:.0f} MB free", where=str(existing), remedy="`headgate prune` frees some"
+        )
+    return f"{free / 1024:.0f} GB free at {existing}"
+
+
+def _registry(root: Path) -> str:
+    bundle = Bundle(root)
+    return f"{len(bundle.registry.events())} events at {bundle.registry.uri}"
+
+
+def _port(root: Path) -> str:
+    from headgate.serving import launcher
+
+    bundle = Bundle(root)
+    server = bundle.config.server
+    running = bundle.platform.running()
+    if running is not None:
+        return f"{running.release} serves on {running.http}"
+    launcher.check_port(server.host, server.port)
+    return f"{server.host}:{server.port} is free"
+
+
+def _gpu(_: Path) -> str:
+    return "nvidia-smi found" if shutil.which("nvidia-smi") else "none; GPU models run on CPU"

@@ -1,0 +1,32 @@
+"""The only composer of rooms: train → register → package → build → gate → rollout, and back."""
+
+from __future__ import annotations
+
+from headgate.pipeline.bundle import Bundle, Room
+from headgate.pipeline.judging import gate
+from headgate.pipeline.live import Status, promote, roll_back, serve, status, up
+from headgate.pipeline.make import Built, build, find, lock, pick, train
+from headgate.pipeline.pruning import Pruned, prune
+from headgate.pipeline.shipping import Shipped, ship
+
+__all__ = [
+    "Built",
+    "Bundle",
+    "Pruned",
+    "Room",
+    "Shipped",
+    "Status",
+    "build",
+    "find",
+    "gate",
+    "lock",
+    "pick",
+    "promote",
+    "prune",
+    "roll_back",
+    "serve",
+    "ship",
+    "status",
+    "train",
+    "up",
+]

@@ -1,0 +1,189 @@
+"""One bundle on this machine: its settings, rooms, registry, platform, lock and history."""
+
+from __future__ import annotations
+
+import datetime as dt
+import getpass
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from headgate import config as settings
+from headgate import packaging, rollout
+from headgate.errors import BusyError, ConfigError, UnknownModelError
+from headgate.records import Event, EventKind, ModelRef, Release, RolloutState, Verdict
+
+if TYPE_CHECKING:
+    from headgate.registry import Fetched, Registry
+    from headgate.serving.launcher import ServerProcess
+
+__all__ = ["Bundle", "Room", "read_rooms"]
+
+Notify = Callable[[str], None]
+
+
+class Room(msgspec.Struct, frozen=True):
+    """One model's folder under ``models/``."""
+
+    path: Path
+    config: settings.ModelConfig
+
+
+class Bundle:
+    """One bundle and its state folder. What changes anything wants :meth:`exclusive`."""
+
+    def __init__(self, root: Path, *, notify: Notify = lambda _: None) -> None:
+        """``notify`` is told, in a line each, what is being done."""
+        self.root = root
+        self.home = settings.home(root)
+        self.config = settings.load_config(root)
+        self.notify = notify
+        self.store = self.home / "bentoml"
+        self.platform = rollout.LocalPlatform(
+            self.home,
+            launch=self._launch_live,
+            ready_timeout_s=self.config.server.ready_timeout_s,
+            stop_timeout_s=self.config.server.drain_s + 5,
+        )
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The registry, connected on first use."""
+        from headgate.registry import Registry
+
+        return Registry.open(self.root)
+
+    @cached_property
+    def rooms(self) -> dict[str, Room]:
+        """The models' rooms by registered name, in the order of their folders' names."""
+        return read_rooms(self.root)
+
+    def room(self, name: str) -> Room:
+        """The room of the model registered as ``name``."""
+        if name not in self.rooms:
+            raise UnknownModelError(
+                "no room under models/ has a model.toml of that name",
+                where=name,
+                remedy=f"choose one of: {', '.join(self.rooms) or 'none'}",
+            )
+        return self.rooms[name]
+
+    def state(self) -> RolloutState:
+        """What is live and what was judged, replayed from the registry."""
+        return rollout.replay(self.registry.events())
+
+    @property
+    def max_verdict_age(self) -> dt.timedelta:
+        """How long a passing verdict promotes."""
+        return dt.timedelta(hours=self.config.gate.max_verdict_age_h)
+
+    def fetch(self, ref: ModelRef) -> Fetched:
+        """The registered files of ``ref``, downloaded once and checked against its digest."""
+        folder = self.home / "cache" / "models" / ref.digest.removeprefix("sha256:")
+        return self.registry.fetch(ref, folder)
+
+    @contextmanager
+    def exclusive(self, *, wait: bool = True) -> Iterator[None]:
+        """Hold the bundle's lock; a killed holder's lock is free at once.
+
+        Raises:
+            BusyError: ``wait`` is false and somebody holds it.
+        """
+        from filelock import FileLock, Timeout
+
+        self.home.mkdir(parents=True, exist_ok=True)
+        holder = self.home / "lock.holder"
+        lock = FileLock(self.home / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            who = holder.read_text() if holder.is_file() else "another headgate command"
+            if not wait:
+                raise BusyError(
+                    f"{who} is at work on it", where=str(self.home), remedy="try again later"
+                ) from None
+            self.notify(f"waiting for {who}")
+            lock.acquire()
+        try:
+            holder.write_text(f"`headgate {' '.join(sys.argv[1:])}` (pid {os.getpid()})")
+            for pid in self.platform.sweep():
+                self.notify(f"ended a server that a killed command had left behind (pid {pid})")
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+    def append(
+        self,
+        kind: EventKind,
+        release: Release,
+        why: str,
+        verdict: Verdict | None = None,
+        attachments: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Append an event to the history; call it before switching anything."""
+        event = Event(
+            id=f"{time.time_ns():020d}-{secrets.token_hex(4)}",
+            at=dt.datetime.now(dt.UTC),
+            kind=kind,
+            release=release,
+            who=os.environ.get("HEADGATE_ACTOR") or getpass.getuser(),
+            why=why,
+            verdict=verdict,
+        )
+        self.registry.append(event, attachments or {})
+
+    def launch(self, bento: Path, release: Release, *, port: int, log: Path) -> ServerProcess:
+        """Start a server for the Bento; port 0 takes a free one."""
+        from headgate.serving import launcher
+
+        log.parent.mkdir(parents=True, exist_ok=True)
+        server = self.config.server
+        return launcher.start(
+            bento,
+            host=server.host,
+            port=port,
+            workers=server.workers,
+            threads=server.threads,
+            release=release.tag,
+            log=log,
+            env={rollout.OWNER: self.platform.owner},
+        )
+
+    def check_port(self) -> None:
+        """Raise PortInUseError where the live service could not listen."""
+        from headgate.serving import launcher
+
+        launcher.check_port(self.config.server.host, self.config.server.port)
+
+    def _launch_live(self, release: Release, log: Path) -> ServerProcess:
+        self.check_port()
+        bento = packaging.bento_path(self.store, release.tag)
+        return self.launch(bento, release, port=self.config.server.port, log=log)
+
+
+def read_rooms(root: Path) -> dict[str, Room]:
+    """The rooms under ``root/models`` by registered name.
+
+    Raises:
+        ConfigError: a ``model.toml`` is wrong, or two claim the same name.
+    """
+    rooms: dict[str, Room] = {}
+    for file in sorted((root / "models").glob("*/model.toml")):
+        config = settings.load_model_config(file)
+        if config.name in rooms:
+            raise ConfigError(
+                f"name {config.name!r} is taken by {rooms[config.name].path}",
+                where=str(file),
+                remedy="give each room its own registered name",
+            )
+        rooms[config.name] = Room(path=file.parent, config=config)
+    return rooms

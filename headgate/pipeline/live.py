@@ -1,0 +1,178 @@
+"""Verdict → traffic, and back: promote, roll back, bring up, show."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import msgspec
+
+from headgate import packaging, rollout
+from headgate.errors import RolloutError, ServingError
+from headgate.pipeline.bundle import Bundle
+from headgate.pipeline.make import find
+from headgate.records import EventKind, ModelRef, Record, Release, Verdict
+
+__all__ = ["LiveModel", "LiveRelease", "Status", "promote", "roll_back", "serve", "status", "up"]
+
+
+class LiveRelease(Record, frozen=True):
+    """The release that should have the traffic."""
+
+    tag: str
+    digest: str
+    verdict: Verdict | None
+
+
+class LiveModel(Record, frozen=True):
+    """One model of the live release."""
+
+    name: str
+    version: str
+    run_id: str
+    digest: str
+    aliases: tuple[str, ...]
+
+
+class Status(Record, frozen=True):
+    """What `headgate status` shows."""
+
+    live: LiveRelease | None
+    running: bool
+    """Whether a server process of the live release answers ready."""
+    pid: int | None
+    addresses: dict[str, str]
+    """``http`` and ``metrics``, each ``host:port``; empty where nothing serves."""
+    previous: str | None
+    models: tuple[LiveModel, ...]
+
+
+def promote(bundle: Bundle, release: Release, why: str) -> rollout.Running:
+    """Give ``release`` the traffic, on the strength of its verdict.
+
+    Raises:
+        VerdictRequiredError: no verdict allows it.
+        RolloutError: it did not serve; what served before serves again.
+    """
+    state = bundle.state()
+    verdict = rollout.passing_verdict(
+        state, release, now=dt.datetime.now(dt.UTC), max_age=bundle.max_verdict_age
+    )
+    if state.live is None or state.live.digest != release.digest:
+        bundle.append(EventKind.PROMOTED, release, why, verdict)
+    return _serve(bundle, release, fallback=state.live)
+
+
+def roll_back(bundle: Bundle, tag: str | None, why: str) -> rollout.Running:
+    """Go back to the release before the live one, or to ``tag``, which was live once."""
+    state = bundle.state()
+    target = rollout.rollback_target(state)
+    if tag is not None:
+        target = find(bundle, tag)
+        rollout.require_lived(bundle.registry.events(), target)
+    packaging.bento_path(bundle.store, target.tag)  # a pruned Bento is missed before the event
+    bundle.append(EventKind.ROLLED_BACK, target, why)
+    return _serve(bundle, target, fallback=None)
+
+
+def up(bundle: Bundle) -> rollout.Running:
+    """Serve what the history says is live: after a reboot, a crash, a `headgate down`."""
+    state = bundle.state()
+    if state.live is None:
+        raise RolloutError("nothing is live", remedy="run `headgate ship`")
+    return _serve(bundle, state.live, fallback=state.previous)
+
+
+def status(bundle: Bundle) -> Status:
+    """What is live, what serves, and what the gate said of it."""
+    state = bundle.state()
+    running = bundle.platform.running()
+    live = state.live
+    return Status(
+        live=live
+        and LiveRelease(tag=live.tag, digest=live.digest, verdict=state.verdicts.get(live.digest)),
+        running=bool(running and live and running.digest == live.digest and is_ready(running.http)),
+        pid=running.pid if running else None,
+        addresses={"http": running.http, "metrics": running.http} if running else {},
+        previous=state.previous.tag if state.previous else None,
+        models=tuple(_live_model(bundle, ref) for ref in live.models) if live else (),
+    )
+
+
+def serve(bundle: Bundle, which: str | None, host: str | None) -> int:
+    """Serve a Bento in the foreground until a signal; returns the exit code.
+
+    ``which`` is a tag or a Bento's folder; by default what is live, else the build of
+    ``models.lock``.
+    """
+    from headgate.serving import launcher
+
+    if which is not None and (Path(which) / "bento.yaml").is_file():
+        release, bento = packaging.read_release(Path(which)), Path(which)
+    else:
+        live = bundle.state().live if which is None else None
+        release = live or find(bundle, which)
+        bento = packaging.bento_path(bundle.store, release.tag)
+    server = bundle.config.server
+    if host is not None:
+        server = msgspec.structs.replace(server, host=host)
+    return launcher.run(bento, server, release=release.tag)
+
+
+def _live_model(bundle: Bundle, ref: ModelRef) -> LiveModel:
+    known = {each.version: each.aliases for each in bundle.registry.versions(ref.name)}
+    return LiveModel(
+        name=ref.name,
+        version=ref.version,
+        run_id=ref.run_id,
+        digest=ref.digest,
+        aliases=known.get(ref.version, ()),
+    )
+
+
+def _serve(bundle: Bundle, release: Release, fallback: Release | None) -> rollout.Running:
+    """Switch the platform to ``release``, back to ``fallback`` where it does not serve."""
+    bundle.notify(f"serving {release.tag}")
+    try:
+        running = bundle.platform.switch(release)
+        _watch(bundle, running)
+    except ServingError as error:
+        if fallback is None or fallback.digest == release.digest:
+            raise
+        bundle.append(EventKind.ROLLED_BACK, fallback, f"{release.tag} did not serve: {error}")
+        bundle.platform.switch(fallback)
+        bundle.registry.follow_aliases(fallback, None)
+        raise RolloutError(
+            f"it did not serve ({error}); {fallback.tag} has the traffic again",
+            where=release.tag,
+            remedy=f"see its log in {bundle.home / 'logs'}",
+        ) from None
+    bundle.registry.follow_aliases(release, None)
+    return running
+
+
+def _watch(bundle: Bundle, running: rollout.Running) -> None:
+    """Hold that the release stays ready for ``rollout.watch_s``."""
+    until = time.monotonic() + bundle.config.rollout.watch_s
+    while True:
+        if not is_ready(running.http):
+            raise ServingError(
+                "it stopped being ready right after it got the traffic",
+                where=running.release,
+                remedy=f"see {running.log}",
+            )
+        if time.monotonic() >= until:
+            return
+        time.sleep(0.2)
+
+
+def is_ready(address: str) -> bool:
+    """Whether ``http://address/readyz`` answers 200 within two seconds."""
+    try:
+        with urllib.request.urlopen(f"http://{address}/readyz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,60 @@
+"""`headgate prune`: delete from this machine what no rollback will want."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from headgate import packaging
+from headgate.pipeline.bundle import Bundle
+from headgate.records import Record
+
+__all__ = ["Pruned", "prune"]
+
+
+class Pruned(Record, frozen=True):
+    """What `headgate prune` did."""
+
+    kept: tuple[str, ...]
+    deleted: tuple[str, ...]
+    freed_mb: float
+
+
+def prune(bundle: Bundle, keep: int | None = None) -> Pruned:
+    """Keep the live, the previous and the newest ``keep`` releases, and what they are made of.
+
+    Downloads and predictors that no kept release uses go too: they can be made again from
+    the registry, which nothing is deleted from.
+    """
+    state = bundle.state()
+    bentos = packaging.list_bentos(bundle.store)
+    releases = {path: packaging.read_release(path) for path in bentos}
+    wanted = {each.tag for each in (state.live, state.previous) if each is not None}
+    newest = [path for path in bentos if releases[path].tag not in wanted]
+    count = bundle.config.store.keep_releases if keep is None else keep
+    old = newest[: max(0, len(newest) - count)]
+    kept = [path for path in bentos if path not in old]
+    digests = {ref.digest.removeprefix("sha256:") for path in kept for ref in releases[path].models}
+    downloads = _children(bundle.home / "cache" / "models")
+    predictors = _children(bundle.home / "cache" / "predictors")
+    doomed = [
+        *old,
+        *(path for path in downloads if path.name not in digests),
+        *(path for path in predictors if not path.name.startswith(tuple(digests))),
+    ]
+    freed = sum(_size(path) for path in doomed)
+    for path in doomed:
+        shutil.rmtree(path)
+    return Pruned(
+        kept=tuple(releases[path].tag for path in kept),
+        deleted=tuple(releases[path].tag for path in old),
+        freed_mb=freed / 2**20,
+    )
+
+
+def _children(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -1,0 +1,64 @@
+"""`headgate ship`: everything, and only what is not yet done."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from headgate import rollout
+from headgate.pipeline.bundle import Bundle
+from headgate.pipeline.judging import gate
+from headgate.pipeline.live import promote, up
+from headgate.pipeline.make import build, lock, pick, train
+from headgate.records import Outcome, Record, Release, RolloutState, Verdict
+
+__all__ = ["Shipped", "ship"]
+
+
+class Shipped(Record, frozen=True):
+    """What `headgate ship` came to."""
+
+    release: Release
+    verdict: Verdict
+    changed: bool
+    """Whether the traffic moved to this release now."""
+    http: str
+    """Where the live release answers, ``host:port``; empty where nothing is live."""
+
+
+def ship(bundle: Bundle, profile: str | None = None) -> Shipped:
+    """Train what has no version, build, gate and promote; without a pass, all stays as it was."""
+    from headgate.registry import read_lock
+
+    if bundle.platform.running() is None:
+        bundle.check_port()
+    for name in bundle.rooms:
+        if bundle.registry.latest(name) is None:
+            train(bundle, name)
+        elif name not in {ref.name for ref in read_lock(bundle.root)}:
+            lock(bundle, [pick(bundle, name)])
+    release = build(bundle).release
+    state = bundle.state()
+    live = state.live is not None and state.live.digest == release.digest
+    verdict = state.verdicts.get(release.digest)
+    if verdict is None or not (live or _is_valid(bundle, verdict)):
+        verdict = gate(bundle, release, profile)
+    if live:
+        running = up(bundle)
+    elif verdict.outcome is Outcome.PASS:
+        running = promote(bundle, release, why="headgate ship")
+    else:
+        return Shipped(release=release, verdict=verdict, changed=False, http=_stay(bundle, state))
+    return Shipped(release=release, verdict=verdict, changed=not live, http=running.http)
+
+
+def _is_valid(bundle: Bundle, verdict: Verdict) -> bool:
+    now = dt.datetime.now(dt.UTC)
+    return rollout.is_valid(verdict, now=now, max_age=bundle.max_verdict_age)
+
+
+def _stay(bundle: Bundle, state: RolloutState) -> str:
+    """Leave serving what is live; returns its address."""
+    if state.live is None:
+        return ""
+    running = bundle.platform.running()
+    return running.http if running is not None else up(bundle).http

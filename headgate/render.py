@@ -1,0 +1,194 @@
+"""What a person sees: one function per kind of result, over rich, to standard output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from headgate.records import Event, ModelRef, Outcome, Verdict
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from headgate.doctor import Finding
+    from headgate.pipeline import Pruned, Shipped, Status
+    from headgate.registry import ModelVersion
+    from headgate.rollout import Running
+
+__all__ = ["EXIT", "say", "show"]
+
+EXIT = {Outcome.PASS: 0, Outcome.FAIL: 1, Outcome.INCONCLUSIVE: 3}
+_COLOUR = {Outcome.PASS: "green", Outcome.FAIL: "red", Outcome.INCONCLUSIVE: "yellow"}
+
+T = TypeVar("T")
+
+
+def say(line: str) -> None:
+    """One line of progress, to standard error."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def print_json(value: Any) -> None:
+    """One JSON document, to standard output."""
+    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def show(value: T, human: Callable[[T], None], *, json: bool) -> None:
+    """Print ``value`` as JSON or as ``human`` puts it."""
+    if json:
+        print_json(value)
+    else:
+        human(value)
+
+
+def _table(*columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _print(*things: Any) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 120
+    for thing in things:
+        console.print(thing)
+
+
+def _outcome(outcome: Outcome) -> str:
+    return f"[{_COLOUR[outcome]}]{outcome}[/]"
+
+
+def refs(found: Sequence[ModelRef]) -> None:
+    """Pinned versions."""
+    table = _table("model", "version", "run", "digest")
+    for ref in found:
+        table.add_row(ref.name, ref.version, ref.run_id[:8], ref.digest[:19])
+    _print(table)
+
+
+def versions(found: Mapping[str, Sequence[ModelVersion]]) -> None:
+    """Registered versions."""
+    table = _table("model", "version", "registered", "run", "aliases")
+    for name, each in found.items():
+        for one in each:
+            table.add_row(
+                name,
+                one.version,
+                f"{one.created:%Y-%m-%d %H:%M}",
+                one.run_id[:8],
+                ", ".join(one.aliases),
+            )
+    _print(table)
+
+
+def built(found: Mapping[str, Any]) -> None:
+    """A Bento."""
+    _print(f"{found['tag']} ({'built' if found['new'] else 'unchanged'}) at {found['path']}")
+
+
+def verdict(found: Verdict) -> None:
+    """A verdict and its checks."""
+    table = _table("model", "check", "verdict", "why")
+    for check in found.checks:
+        table.add_row(check.model, check.name, _outcome(check.outcome), check.reason)
+    _print(table, f"{found.release}: {_outcome(found.outcome)} — {found.reason}")
+
+
+def running(found: Running) -> None:
+    """A server process."""
+    _print(f"{found.release} serves on http://{found.http} (pid {found.pid}, log {found.log})")
+
+
+def stopped(found: Mapping[str, Running | None]) -> None:
+    """What `headgate down` stopped."""
+    was = found["stopped"]
+    _print(f"stopped {was.release} (pid {was.pid})" if was else "nothing was serving")
+
+
+def status(found: Status) -> None:
+    """What is live."""
+    if found.live is None:
+        _print("nothing is live; run `make ship`")
+        return
+    gated = found.live.verdict
+    _print(
+        f"live      {found.live.tag}  {found.live.digest}",
+        f"verdict   {_outcome(gated.outcome)} — {gated.reason}" if gated else "verdict   none",
+        f"serving   {'yes' if found.running else 'no; `headgate up` serves it'}",
+    )
+    if found.previous:
+        _print(f"previous  {found.previous}")
+    for name, address in found.addresses.items():
+        _print(f"{name:<9} http://{address}")
+    table = _table("model", "version", "aliases")
+    for model in found.models:
+        table.add_row(model.name, model.version, ", ".join(model.aliases))
+    _print(table)
+
+
+def history(found: Iterable[Event]) -> None:
+    """The events, oldest first."""
+    table = _table("when (UTC)", "what", "release", "models", "verdict", "who", "why")
+    for event in found:
+        table.add_row(
+            f"{event.at:%Y-%m-%d %H:%M:%S}",
+            event.kind.replace("_", " "),
+            event.release.tag,
+            ", ".join(f"{ref.name} {ref.version}" for ref in event.release.models),
+            _outcome(event.verdict.outcome) if event.verdict else "",
+            event.who,
+            event.why,
+        )
+    _print(table)
+
+
+def pruned(found: Pruned) -> None:
+    """What `headgate prune` deleted and kept."""
+    _print(
+        f"kept     {', '.join(found.kept) or 'none'}",
+        f"deleted  {', '.join(found.deleted) or 'none'}",
+        f"freed    {found.freed_mb:.1f} MB",
+    )
+
+
+def examined(found: Sequence[Finding]) -> None:
+    """What `headgate doctor` found."""
+    for item in found:
+        mark = "[green]ok[/]  " if item.ok else "[red]not[/] "
+        _print(f"{mark} {item.name}: {item.detail}")
+
+
+def shipped(found: Shipped) -> None:
+    """What `headgate ship` came to, and what to try next."""
+    verdict(found.verdict)
+    if found.verdict.outcome is not Outcome.PASS:
+        _print(
+            f"{found.release.tag} gets no traffic."
+            + (f" The earlier release goes on at http://{found.http}." if found.http else "")
+        )
+        return
+    _print(
+        f"\n{found.release.tag} is live on http://{found.http}"
+        + ("" if found.changed else " (nothing had changed)"),
+        "\nTry next:",
+        *(
+            f"  curl -s {found.http}/v1/models/{ref.name}:predict"
+            f" -H 'content-type: application/json' -d @examples/{ref.name}.json"
+            for ref in found.release.models
+        ),
+        f"  open http://{found.http}/           every endpoint, with its schema",
+        "  headgate status                       what is live",
+        "  headgate history                      what happened",
+        "  headgate down                         stop it",
+    )
