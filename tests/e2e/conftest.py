@@ -1,0 +1,106 @@
+"""A clone of this bundle, as a newcomer has it, with state and port of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Clone:
+    """One clone; commands run in it through its own ``.venv``, a link to this one."""
+
+    root: Path
+    port: int
+    env: dict[str, str] = field(default_factory=dict)
+
+    def run(
+        self, command: str | list[str], *, exits: int | None = 0, timeout: float = 420
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command line; hold it to its exit code."""
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env=self.environment(),
+            shell=isinstance(command, str),
+            executable="/bin/bash" if isinstance(command, str) else None,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert exits is None or done.returncode == exits, (
+            f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+        return done
+
+    def headgate(self, *args: str, exits: int | None = 0) -> subprocess.CompletedProcess[str]:
+        return self.run([str(self.root / ".venv/bin/headgate"), *args], exits=exits)
+
+    def json(self, *args: str, exits: int | None = 0) -> Any:
+        return json.loads(self.headgate(*args, "--json", exits=exits).stdout)
+
+    def environment(self) -> Mapping[str, str]:
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("HEADGATE_", "MLFLOW_", "BENTOML_", "MAKE", "MFLAGS"))
+        }
+        return {**inherited, "HEADGATE_PORT": str(self.port), **self.env}
+
+
+def make_clone(folder: Path) -> Clone:
+    """Copy what git would: tracked files and new ones that it does not ignore."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    old = (ROOT / ".venv" / ".ready").stat().st_mtime if (ROOT / ".venv/.ready").exists() else 0
+    for name in listed:
+        if not (ROOT / name).is_file():
+            continue
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, target)
+        # Older than the installation, so that make does not repeat it.
+        os.utime(target, (old - 60, old - 60) if old else None)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    return Clone(root=folder, port=free_port())
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    """A clone in which `make ship` has run once."""
+    made = make_clone(tmp_path_factory.mktemp("clone"))
+    made.run("make ship")
+    yield made
+    made.headgate("down")
+
+
+@pytest.fixture
+def bare_clone(tmp_path: Path) -> Iterator[Clone]:
+    """A clone in which nothing has run."""
+    made = make_clone(tmp_path / "bare")
+    yield made
+    made.headgate("down", exits=None)
