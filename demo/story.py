@@ -109,7 +109,7 @@ class Stage:
         """Ask the live service; returns the model version that answered."""
         url = f"http://127.0.0.1:{self.port}/v1/models/{MODEL}:predict"
         body = (STAGE / "examples" / f"{MODEL}.json").read_bytes()
-        request = urllib.request.Request(  # noqa: S310
+        request = urllib.request.Request(
             url, data=body, headers={"content-type": "application/json"}
         )
         with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310

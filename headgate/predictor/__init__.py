@@ -1,0 +1,37 @@
+"""The packaged model: signature, validation, reference rows, engines.
+
+Everything that runs a model runs it through :class:`Predictor`. Needs numpy and msgspec;
+an engine's library is imported when a model of it is opened.
+"""
+
+from headgate.predictor.artifact import Candidate, Manifest, Parity, read_manifest, write_artifact
+from headgate.predictor.folder import complete_folder
+from headgate.predictor.parity import Difference, difference
+from headgate.predictor.predictor import Predictor, Replay
+from headgate.predictor.reference import Reference
+from headgate.predictor.signature import Array, Batch, DType, Field, Outputs, Signature, Task
+from headgate.predictor.validation import arrays_to_batch, columns_to_batch, rows_to_batch
+
+__all__ = [
+    "Array",
+    "Batch",
+    "Candidate",
+    "DType",
+    "Difference",
+    "Field",
+    "Manifest",
+    "Outputs",
+    "Parity",
+    "Predictor",
+    "Reference",
+    "Replay",
+    "Signature",
+    "Task",
+    "arrays_to_batch",
+    "columns_to_batch",
+    "complete_folder",
+    "difference",
+    "read_manifest",
+    "rows_to_batch",
+    "write_artifact",
+]

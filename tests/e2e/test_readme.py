@@ -15,7 +15,7 @@ ELSEWHERE = ("make test", "make check", "make demo")
 
 def commands(page: Path) -> list[str]:
     """The lines after ``$`` in the page's console blocks, continued lines joined."""
-    blocks = re.findall(r"^```console\n(.*?)^```", page.read_text(), re.S | re.M)
+    blocks = re.findall(r"^```console\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
     text = "".join(blocks).replace("\\\n", " ")
     return [line[2:].strip() for line in text.splitlines() if line.startswith("$ ")]
 

@@ -13,6 +13,16 @@ from e2e.conftest import Clone, free_port
 pytestmark = pytest.mark.e2e
 
 
+HOLDER = """
+import sys
+from pathlib import Path
+from headgate.pipeline import Bundle
+with Bundle(Path(".")).exclusive():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
 def ask(clone: Clone, model: str = "flight-delay") -> Any:
     body = (clone.root / "examples" / f"{model}.json").read_bytes()
     request = urllib.request.Request(
@@ -67,9 +77,7 @@ def test_the_lock_makes_the_second_command_wait_or_say_so(clone: Clone) -> None:
         [
             str(clone.root / ".venv/bin/python"),
             "-c",
-            "import sys, time; from pathlib import Path; from headgate.pipeline import Bundle\n"
-            "with Bundle(Path('.')).exclusive():\n"
-            "    print('held', flush=True); sys.stdin.read()",
+            HOLDER,
         ],
         cwd=clone.root,
         env=dict(clone.environment()),
