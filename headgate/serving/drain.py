@@ -1,0 +1,347 @@
+"""How a worker serves, and how it stops without losing a request.
+
+Two uvicorn servers. :class:`WorkerServer` runs under Headgate's launcher: connections come over the
+launcher's channel, and when it stops, what is in flight and what still arrives on open connections
+is answered, with ``Connection: close``. :class:`DevelopmentServer` runs under ``bentoml serve``,
+whose arbiter keeps the port open: while it drains, what is in flight is answered and everything
+else gets 503 with ``Connection: close``.
+
+:func:`install` makes BentoML's worker use one of them: it looks up ``uvicorn.Server`` and
+``uvicorn.Config`` after it has called ``to_asgi`` (``_bentoml_impl/worker/service.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable, MutableMapping
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.lifespan.on import LifespanOn
+
+from headgate.serving.launch.channel import Report, incoming, send_report
+from headgate.serving.launch.child import last_clear_line
+from headgate.serving.launch.connections import Connection, Patience, is_idle
+from headgate.serving.launch.environment import DRAIN_S, PARENT
+
+__all__ = ["DevelopmentServer", "WorkerServer", "answers_ready", "install", "retire"]
+
+logger = logging.getLogger("headgate.serving")
+
+IDLE_S = 5.0
+"""While draining, how long an open connection without a request is kept for what may still come."""
+_LIFESPAN_S = 5.0
+_POLL_S = 0.02
+_CLOSE = (b"connection", b"close")
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+_servers: list[_Server] = []
+
+
+def install() -> None:
+    """Have BentoML's worker serve with this module's servers; calling it again changes nothing.
+
+    Outside a BentoML worker nothing happens, so an app made in a test stays an app.
+    """
+    from bentoml._internal.context import server_context
+
+    if PARENT in os.environ:
+        uvicorn.Server = WorkerServer  # type: ignore[misc]
+    elif server_context.worker_index is not None:
+        uvicorn.Server = DevelopmentServer  # type: ignore[misc]
+    else:
+        return
+    uvicorn.Config = _Config  # type: ignore[misc]
+
+
+def retire(reason: str) -> None:
+    """Say that this process is unfit to serve, so that the launcher replaces it.
+
+    What is in flight is finished; what still comes on open connections gets 503. ``reason`` is one
+    line for a person: a failed parity check, an engine that does not return. Callable from any
+    thread. Under ``bentoml serve`` nobody could replace it, and it is only logged.
+    """
+    logger.error("this worker is unfit: %s", reason)
+    for server in _servers:
+        server.on_unfit(reason)
+
+
+async def answers_ready(app: App) -> bool:
+    """Whether ``GET /readyz`` of ``app``, asked from within, gives 200."""
+    statuses: list[int] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/readyz",
+        "raw_path": b"/readyz",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"host", b"localhost")],
+        "client": None,
+        "server": None,
+        "state": {},
+    }
+    await app(scope, receive, send)
+    return statuses == [200]
+
+
+class _Config(uvicorn.Config):
+    """uvicorn's, with connections that are bounded in time and size.
+
+    Forwarded addresses are nobody's business here, and reading them costs every request.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"proxy_headers": False, "http": Connection, **options})
+
+    def load(self) -> None:
+        """Also remember why the app did not start."""
+        super().load()
+        self.lifespan_class = _Lifespan
+
+
+class _Lifespan(LifespanOn):
+    """uvicorn's, with the reason of a failed start kept."""
+
+    failure = "the service did not start"
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "lifespan.startup.failed":
+            self.failure = message.get("message") or self.failure
+        await super().send(message)
+
+
+class _Server(uvicorn.Server):
+    """What both servers share."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._patience = Patience()
+        self._drain_s = float(os.environ.get(DRAIN_S, "20"))
+        _servers.append(self)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Stop on the first signal, at once on the second; the exit code stays 0."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Once a second, look for connections that keep us waiting."""
+        if counter % 10 == 0:
+            self._patience.look(self.server_state.connections, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+    def on_unfit(self, reason: str) -> None:
+        """What to do when this process says that it is unfit."""
+
+    def _say_close(self) -> None:
+        """Have every answer from now on announce that its connection closes."""
+        state = self.server_state
+        # A request that has begun holds the old list, hence the flag; one to come gets the new.
+        state.default_headers = [*state.default_headers, _CLOSE]
+        for connection in state.connections:
+            if isinstance(connection, Connection) and not is_idle(connection):
+                last = connection.pipeline[0][0] if connection.pipeline else connection.cycle
+                if last is not None:
+                    last.keep_alive = False
+
+    def _route_to(self, wrap: Callable[[App], App]) -> None:
+        """Send the requests to come to another app."""
+        self.config.loaded_app = wrap(self.config.loaded_app)
+        for connection in self.server_state.connections:
+            if isinstance(connection, Connection):
+                connection.app = self.config.loaded_app
+
+    async def _finish(self, *, keep_idle_s: float) -> None:
+        """Wait until everything is answered, for at most the drain time."""
+        loop = asyncio.get_running_loop()
+        state = self.server_state
+        start = loop.time()
+        looked = start
+        while (state.connections or state.tasks) and not self.force_exit:
+            now = loop.time()
+            if now > start + self._drain_s:
+                logger.warning(
+                    "cutting off %d connections after the drain time", len(state.connections)
+                )
+                break
+            if now > start + keep_idle_s:
+                for connection in list(state.connections):
+                    if is_idle(connection):
+                        connection.shutdown()
+            if now > looked + 1:
+                looked = now
+                self._patience.look(state.connections, now)
+            await asyncio.sleep(_POLL_S)
+        if state.tasks:
+            for task in state.tasks:
+                task.cancel()
+            await asyncio.wait(state.tasks, timeout=1)
+
+    async def _stop_app(self) -> None:
+        try:
+            await asyncio.wait_for(self.lifespan.shutdown(), _LIFESPAN_S)
+        except TimeoutError:
+            logger.warning("the service's shutdown took longer than %g s", _LIFESPAN_S)
+
+
+class WorkerServer(_Server):
+    """Serves the connections that the launcher hands over."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._received = 0
+        self._accepting: set[asyncio.Task[Any]] = set()
+        self._last_one = asyncio.Event()
+        self._unfit = False
+        self.servers = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the app, wait until it says that it is ready, then take connections."""
+        if not sockets:
+            raise RuntimeError("the launcher's channel is missing")
+        self._channel = sockets[0]
+        self._channel.setblocking(False)
+        # End of file from here on means that the launcher died, also while the app starts.
+        asyncio.get_running_loop().add_reader(self._channel, self._take)
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            self._tell("failed", last_clear_line(getattr(self.lifespan, "failure", "")))
+            sys.exit(3)
+        while not await answers_ready(self.config.loaded_app):
+            if self.should_exit:
+                return
+            await asyncio.sleep(0.05)
+        self.started = True
+        self._tell("ready")
+
+    async def on_tick(self, counter: int) -> bool:
+        """Twice a second, show a sign of life."""
+        if counter % 5 == 0:
+            self._tell("beat")
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
+        """Answer what is open and what still comes; the launcher refuses new connections."""
+        if not self._last_one.is_set():  # somebody else than the launcher stops us
+            self._tell("retire", "it was told to stop")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._last_one.wait(), self._drain_s)
+        if self._accepting:
+            await asyncio.wait(self._accepting)
+        self._route_to(_refuse if self._unfit else _not_ready)
+        self._say_close()
+        await self._finish(keep_idle_s=IDLE_S)
+        await self._stop_app()
+
+    def on_unfit(self, reason: str) -> None:
+        """Ask the launcher to replace us; it answers by telling us to drain."""
+        self._unfit = True
+        self._tell("retire", reason)
+
+    def _tell(self, event: Any, reason: str = "") -> None:
+        send_report(
+            self._channel,
+            Report(
+                event=event,
+                reason=reason,
+                connections=len(self.server_state.connections) + len(self._accepting),
+                received=self._received,
+            ),
+        )
+
+    def _take(self) -> None:
+        loop = asyncio.get_running_loop()
+        for item in incoming(self._channel):
+            if item == "gone":
+                logger.error("the launcher has gone: stopping")
+                os._exit(70)
+            elif item == "drain":
+                self.should_exit = True
+                self._last_one.set()
+            else:
+                self._received += 1
+                task = loop.create_task(self._open(item))
+                self._accepting.add(task)
+                task.add_done_callback(self._accepting.discard)
+
+    async def _open(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(self._protocol, connection)
+        except OSError:  # the client has gone
+            connection.close()
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
+
+
+class DevelopmentServer(_Server):
+    """Listens by itself, as uvicorn does."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
+        """Answer what is in flight, and refuse everything else politely meanwhile."""
+        self._route_to(_refuse)
+        self._say_close()
+        await self._finish(keep_idle_s=0)
+        for server in self.servers:
+            server.close()
+        await self._stop_app()
+
+
+def _not_ready(app: App) -> App:
+    """``app``, but not ready."""
+
+    async def draining(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].endswith(
+            ("/readyz", "/health/ready", "/ping")
+        ):
+            await _refuse(app)(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return draining
+
+
+def _refuse(app: App) -> App:
+    """Answers 503 in the place of ``app``."""
+
+    async def refusing(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        body = b'{"error":"this server is stopping","where":"","remedy":"try again shortly"}'
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"retry-after", b"1"),
+        ]
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return refusing

@@ -1,0 +1,162 @@
+"""HTTP connections that a slow, silent or greedy client cannot hold for ever.
+
+uvicorn with httptools bounds neither the size of a header nor the time a client may take over its
+request. Both are done here at next to no cost per request: one comparison when bytes arrive, and
+once a second a look at every open connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+__all__ = ["HEADER_BYTES", "Connection", "Patience", "is_idle"]
+
+_What = Literal["first", "header", "body", "reading"]
+
+HEADER_BYTES = 32_768
+"""Longest request line and header; more gets 431."""
+HEADER_S = 10.0
+"""For a request line and header to arrive, and for the first byte on a new connection."""
+BODY_S = 10.0
+"""A body may take this long, and longer while it comes at BODY_RATE or faster."""
+BODY_RATE = 1024
+"""Bytes per second."""
+ANSWER_S = 30.0
+"""For a client to take some of an answer that waits for it."""
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's, with a bound on the header and a count of the bytes received."""
+
+    header_bytes = 0
+    received = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Count, and refuse a header that has grown too long."""
+        size = len(data)
+        self.received += size
+        scope, cycle = self.scope, self.cycle
+        if scope is not None and (cycle is None or cycle.scope is not scope):
+            self.header_bytes += size  # the header began in an earlier read
+        else:
+            self.header_bytes = 0
+        if self.header_bytes > HEADER_BYTES or (
+            size > HEADER_BYTES and not in_body(self) and b"\r\n\r\n" not in data[:HEADER_BYTES]
+        ):
+            self.refuse(431, b"the request header is longer than 32 KiB")
+            return
+        super().data_received(data)
+
+    def refuse(self, status: int, why: bytes) -> None:
+        """Answer a request that will never be whole, and close."""
+        answering = self.cycle is not None and self.cycle.response_started
+        if not answering and not self.transport.is_closing():
+            body = (
+                b'{"error":"' + why + b'","where":"","remedy":"send a smaller or faster request"}'
+            )
+            self.transport.write(
+                STATUS_LINE[status]
+                + b"content-type: application/json\r\nconnection: close\r\ncontent-length: "
+                + str(len(body)).encode()
+                + b"\r\n\r\n"
+                + body
+            )
+        self.transport.close()
+
+
+def in_header(connection: Any) -> bool:
+    """Whether a request line or header has begun and is not complete."""
+    scope, cycle = connection.scope, connection.cycle
+    return scope is not None and (cycle is None or cycle.scope is not scope)
+
+
+def in_body(connection: Any) -> bool:
+    """Whether a header is complete and its body is not, or was answered before it was."""
+    return connection.cycle is not None and connection.cycle.more_body
+
+
+def is_idle(connection: Any) -> bool:
+    """Whether nothing was asked that is not answered; a WebSocket always is."""
+    if not isinstance(connection, HttpToolsProtocol):
+        return True
+    cycle = connection.cycle
+    answered = cycle is None or cycle.response_complete
+    return answered and not connection.pipeline and not in_header(connection)
+
+
+@dataclass(slots=True)
+class _Wait:
+    """What a client keeps us waiting for."""
+
+    what: _What
+    token: object
+    """The same object for as long as it is the same wait."""
+    since: float
+    received: int
+    """Bytes it had sent by then."""
+    unsent: int
+    """Bytes of an answer it had yet to read."""
+
+
+class Patience:
+    """Remembers, from one look to the next, since when each connection keeps us waiting."""
+
+    def __init__(self) -> None:
+        self._waits: dict[Connection, _Wait] = {}
+
+    def look(self, connections: Iterable[Any], now: float) -> None:
+        """Close the connections that have kept us waiting for too long; call once a second.
+
+        ``now`` is the event loop's clock.
+        """
+        waits = {}
+        for connection in list(connections):
+            # A WebSocket has its own pings.
+            if not isinstance(connection, Connection) or not (wait := _waiting(connection, now)):
+                continue
+            known = self._waits.get(connection)
+            if known and known.token is wait.token and known.unsent == wait.unsent:
+                if _give_up(connection, known, now):
+                    continue
+                wait = known
+            waits[connection] = wait
+        self._waits = waits
+
+
+def _waiting(connection: Connection, now: float) -> _Wait | None:
+    unsent = 0
+    what: _What
+    token: object
+    if connection.flow.write_paused:
+        unsent = connection.transport.get_write_buffer_size()
+        what, token = "reading", connection.flow
+    elif in_header(connection):
+        what, token = "header", connection.scope
+    elif connection.cycle is None:
+        what, token = "first", connection
+    elif in_body(connection) and not connection.flow.read_paused:
+        what, token = "body", connection.cycle
+    else:
+        return None
+    return _Wait(what, token, now, connection.received, unsent)
+
+
+def _give_up(connection: Connection, wait: _Wait, now: float) -> bool:
+    elapsed = now - wait.since
+    if wait.what == "first" and elapsed > HEADER_S:
+        connection.transport.close()
+    elif wait.what == "header" and elapsed > HEADER_S:
+        connection.refuse(408, b"the request header did not arrive within 10 s")
+    elif wait.what == "body" and elapsed > BODY_S:
+        if connection.received - wait.received > elapsed * BODY_RATE:
+            return False
+        connection.refuse(408, b"the request body came at less than 1 KiB/s")
+    elif wait.what == "reading" and elapsed > ANSWER_S:
+        connection.transport.abort()
+    else:
+        return False
+    return True
