@@ -60,6 +60,8 @@ class ServerConfig(_Strict, frozen=True):
     """How long a release may take to become ready before it counts as failed."""
     drain_s: Positive = 20
     """After SIGTERM, how long requests in flight may take."""
+    parity_every_s: Positive = 60
+    """How often each worker replays some of its reference rows, seconds."""
 
 
 class LoadProfile(_Strict, frozen=True):

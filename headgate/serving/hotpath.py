@@ -1,0 +1,131 @@
+"""What is in front of BentoML's app: the prediction protocols, health, and a 404 that helps.
+
+Everything else is BentoML's: typed endpoints of other media types, ``/docs.json``, ``/schema.json``,
+``/metrics``. Paths that neither knows end here, so that nobody can grow BentoML's metrics, whose
+``endpoint`` label is the path as it came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from time import monotonic
+from typing import TYPE_CHECKING, TypeAlias
+
+import orjson
+
+from headgate.errors import HeadgateError, UnknownModelError
+from headgate.serving.http import App, MethodError, Receive, Scope, Send, meaning, problem, reply
+
+if TYPE_CHECKING:
+    from headgate.serving.metrics import SurfaceMetrics
+
+__all__ = ["Handler", "HotPath", "Route", "Routes"]
+
+Handler: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+Route: TypeAlias = Mapping[str, Handler]
+"""Handlers by method."""
+Routes: TypeAlias = Mapping[str, Route]
+"""By path."""
+
+
+class HotPath:
+    """An ASGI app before another one."""
+
+    def __init__(
+        self,
+        app: App,
+        routes: Routes,
+        *,
+        known: Collection[str],
+        prefixes: tuple[str, ...],
+        models: Mapping[str, str],
+        counts: SurfaceMetrics,
+    ) -> None:
+        """An app that answers ``routes`` itself.
+
+        Args:
+            app: BentoML's.
+            routes: ours.
+            known: exact paths of ``app``.
+            prefixes: paths of ``app`` with whole trees under them.
+            models: versions by name, for messages.
+            counts: of requests that are refused here.
+        """
+        self._app = app
+        self._posts = {path: route["POST"] for path, route in routes.items() if "POST" in route}
+        self._routes = routes
+        self._known = frozenset(known)
+        self._prefixes = prefixes
+        self._models = models
+        self._counts = counts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        if scope["method"] == "POST" and (hot := self._posts.get(path)) is not None:
+            await hot(scope, receive, send)
+            return
+        route = self._routes.get(path) or self._routes.get(path.rstrip("/"))
+        if route is None:
+            if path in self._known or path.startswith(self._prefixes):
+                await self._app(scope, receive, send)
+                return
+            await self._refuse(self._unknown(path), scope, send)
+            return
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        handler = route.get(method)
+        if handler is None:
+            error = MethodError(
+                f"{scope['method'][:20]} is not allowed",
+                where=path,
+                remedy=f"use {_allowed(route)}",
+            )
+            await self._refuse(error, scope, send, route)
+            return
+        await handler(scope, receive, send)
+
+    async def _refuse(
+        self, error: HeadgateError, scope: Scope, send: Send, route: Route | None = None
+    ) -> None:
+        began = monotonic()
+        status, outcome = meaning(error)
+        headers = [(b"allow", _allowed(route).encode())] if route is not None else []
+        body = problem(error)
+        if scope["path"].startswith("/v2"):
+            body = orjson.dumps({"error": str(error)})
+        await reply(send, status, body, headers)
+        self._counts.failed(outcome, monotonic() - began)
+
+    def _unknown(self, path: str) -> UnknownModelError:
+        """What is wrong with a path that nobody serves, and which would do."""
+        shown = path if len(path) <= 100 else f"{path[:100]}…"
+        pieces = path.strip("/").split("/")
+        if pieces[:2] in (["v1", "models"], ["v2", "models"]) and len(pieces) > 2:
+            name = pieces[2].partition(":")[0]
+            if name not in self._models:
+                return UnknownModelError(
+                    f"no model {name[:60]!r}",
+                    where=shown,
+                    remedy=f"served here: {', '.join(self._models)}",
+                )
+            wanted = (
+                pieces[4].partition(":")[0] if pieces[3:4] == ["versions"] and pieces[4:] else ""
+            )
+            if wanted and wanted != self._models[name]:
+                return UnknownModelError(
+                    f"no version {wanted[:60]!r} of {name}",
+                    where=shown,
+                    remedy=f"served here: version {self._models[name]}",
+                )
+        return UnknownModelError(
+            "no such path",
+            where=shown,
+            remedy="see /docs.json, /v1/models and /v2 for what there is",
+        )
+
+
+def _allowed(route: Route) -> str:
+    return ", ".join(sorted({*route, *(["HEAD"] if "GET" in route else [])}))

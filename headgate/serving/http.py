@@ -1,0 +1,269 @@
+"""Requests and answers: bodies with a limit, JSON out, and what an error means in HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import Any, TypeAlias
+
+import orjson
+
+from headgate.errors import (
+    DeadlineExceededError,
+    HeadgateError,
+    InputError,
+    OverloadError,
+    ServingError,
+    UnknownModelError,
+)
+from headgate.serving.job import ClientGoneError
+from headgate.serving.metrics import Outcome
+
+__all__ = [
+    "DEADLINE",
+    "JSON",
+    "App",
+    "Head",
+    "Headers",
+    "MediaTypeError",
+    "MethodError",
+    "Receive",
+    "Scope",
+    "Send",
+    "TooLargeError",
+    "accept_json",
+    "deadline_s",
+    "discard_body",
+    "error_headers",
+    "loads",
+    "meaning",
+    "problem",
+    "read_body",
+    "reply",
+    "still_there",
+]
+
+Message: TypeAlias = MutableMapping[str, Any]
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+Head: TypeAlias = Mapping[bytes, bytes]
+"""Of a repeated header the last."""
+
+JSON = (b"content-type", b"application/json")
+DEADLINE = b"x-headgate-deadline-ms"
+_CLOSE = (b"connection", b"close")
+_DISCARD_BYTES = 256 * 1024 * 1024
+_DISCARD_S = 5.0
+# curl sends the second unless told otherwise, and means JSON.
+_PLAIN_TYPES = (None, b"application/json", b"application/x-www-form-urlencoded", b"")
+
+
+class TooLargeError(InputError):
+    """The body, or the number of its rows, is over the limit."""
+
+
+class MediaTypeError(InputError):
+    """The body is of a kind that is not understood here."""
+
+
+class MethodError(InputError):
+    """The path is there, the method is not."""
+
+
+_MEANING: tuple[tuple[type[HeadgateError], int, Outcome], ...] = (
+    (TooLargeError, 413, "too_large"),
+    (MediaTypeError, 415, "media_type"),
+    (MethodError, 405, "method"),
+    (UnknownModelError, 404, "unknown"),
+    (InputError, 400, "input"),
+    (OverloadError, 503, "overload"),
+    (DeadlineExceededError, 504, "deadline"),
+    # Nobody reads it; 499 is what proxies log for it.
+    (ClientGoneError, 499, "gone"),
+    (ServingError, 500, "engine"),
+)
+
+
+def meaning(error: HeadgateError) -> tuple[int, Outcome]:
+    """Status and outcome of an error. The one place where the error tree meets HTTP."""
+    for kind, status, outcome in _MEANING:
+        if isinstance(error, kind):
+            return status, outcome
+    return 500, "internal"
+
+
+def problem(error: HeadgateError) -> bytes:
+    """The body of an error."""
+    return orjson.dumps({"error": error.what, "where": error.where, "remedy": error.remedy})
+
+
+def error_headers(error: HeadgateError) -> Headers:
+    """Headers that belong to an error."""
+    if isinstance(error, OverloadError):
+        return [(b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s)))]
+    if isinstance(error, DeadlineExceededError):
+        return [(b"retry-after", b"1")]
+    return []
+
+
+async def reply(send: Send, status: int, body: bytes, headers: Iterable[Any] = ()) -> None:
+    """Send a whole answer in JSON."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [JSON, (b"content-length", b"%d" % len(body)), *headers],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def discard_body(status: int, body: bytes, receive: Receive, send: Send) -> None:
+    """Answer before the request's body is read, then throw away what still comes and close.
+
+    Many clients read nothing before they have sent everything, and a connection that is closed
+    with unread bytes is reset, which loses the answer. Bounded in bytes and time.
+    """
+    headers = [JSON, (b"content-length", b"%d" % len(body)), _CLOSE]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    size = 0
+    try:
+        async with asyncio.timeout(_DISCARD_S):
+            while size < _DISCARD_BYTES:
+                message = await receive()
+                size += len(message.get("body", b""))
+                if not message.get("more_body"):
+                    break
+    except TimeoutError:
+        pass
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def read_body(head: Head, receive: Receive, limit: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        TooLargeError: it is, or says that it will be, over ``limit`` bytes; nothing beyond that
+            was read.
+        ClientGoneError: the client left before it was complete.
+    """
+    length = head.get(b"content-length")
+    if length is not None and length.isdigit() and int(length) > limit:
+        raise _too_large(limit, f"{int(length)} bytes")
+    message = await receive()
+    if message["type"] != "http.request":
+        raise ClientGoneError("the client left before its request was complete")
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        if len(body) > limit:
+            raise _too_large(limit, f"{len(body)} bytes")
+        return body
+    chunks = [body]
+    size = len(body)
+    while message.get("more_body"):
+        if size > limit:
+            raise _too_large(limit, f"more than {limit} bytes")
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGoneError("the client left before its request was complete")
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+    if size > limit:
+        raise _too_large(limit, f"{size} bytes")
+    return b"".join(chunks)
+
+
+def _too_large(limit: int, size: str) -> TooLargeError:
+    return TooLargeError(
+        f"the body has {size}",
+        where="body",
+        remedy=f"send at most {limit} bytes, or raise server.max_body_mb",
+    )
+
+
+def accept_json(head: Head) -> None:
+    """Refuse bodies that say they are something else than JSON.
+
+    Raises:
+        MediaTypeError: the content type or the content encoding is not understood.
+    """
+    kind = head.get(b"content-type")
+    if kind not in _PLAIN_TYPES:
+        plain = kind.split(b";")[0].strip().lower()
+        if plain not in _PLAIN_TYPES and not plain.endswith(b"+json"):
+            raise MediaTypeError(
+                f"{_text(kind)} is not understood",
+                where="header Content-Type",
+                remedy="send application/json",
+            )
+    encoding = head.get(b"content-encoding", b"identity")
+    if encoding.lower() != b"identity":
+        raise MediaTypeError(
+            f"{_text(encoding)} is not understood",
+            where="header Content-Encoding",
+            remedy="send the body as it is",
+        )
+
+
+def deadline_s(head: Head, default_s: float) -> float:
+    """Seconds that the client allows; ``X-Headgate-Deadline-Ms``, else the default.
+
+    Raises:
+        InputError: the header holds no number above 0.
+    """
+    value = head.get(DEADLINE)
+    if value is None:
+        return default_s
+    try:
+        seconds = float(value) / 1000
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise InputError(
+            f"{_text(value)} is no time",
+            where="header X-Headgate-Deadline-Ms",
+            remedy="send milliseconds, a number above 0",
+        )
+    return seconds
+
+
+def loads(body: bytes) -> Any:
+    """What the JSON of ``body`` says. NaN, Infinity and numbers beyond a double are no JSON.
+
+    Raises:
+        InputError: it is not JSON.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        what = f"invalid JSON: {error}" if body else "the body is empty"
+        raise InputError(
+            what, where="body", remedy="send valid JSON in UTF-8; null, not NaN, is missing"
+        ) from None
+
+
+def still_there(receive: Receive) -> Callable[[], bool] | None:
+    """A cheap look at whether the client of a request is still connected.
+
+    ASGI tells only those who await ``receive``, which would cost every request a task. uvicorn's
+    request knows; other servers' requests count as connected.
+    """
+    cycle: Any = getattr(receive, "__self__", None)
+    if not hasattr(cycle, "disconnected"):
+        return None
+    return lambda: not cycle.disconnected
+
+
+def now() -> float:
+    """Seconds of the clock that no one can set."""
+    return time.monotonic()
+
+
+def _text(value: bytes) -> str:
+    return repr(value[:60].decode("latin-1"))

@@ -1,0 +1,139 @@
+"""One model in one worker: its predictor, its batcher, its counts, and whether it can be trusted."""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from headgate.errors import HeadgateError, UnknownModelError
+from headgate.predictor import Predictor, Replay
+from headgate.serving.batcher import Batcher
+from headgate.serving.metrics import ModelMetrics
+
+if TYPE_CHECKING:
+    from headgate.predictor import Signature
+    from headgate.serving.bundle import PackagedModel
+    from headgate.serving.lane import Lane
+    from headgate.serving.metrics import ServingMetrics
+
+__all__ = ["Model", "find"]
+
+logger = logging.getLogger("bentoml.headgate")
+
+STALL_FACTOR = 5.0
+STALL_S = 10.0
+"""A call running for longer than this, and than STALL_FACTOR default deadlines, has hung."""
+_CHECK_ROWS = 16
+"""Reference rows replayed at a time while serving."""
+
+
+class Model:
+    """What the surfaces work with."""
+
+    def __init__(
+        self, packaged: PackagedModel, predictor: Predictor, metrics: ServingMetrics, release: str
+    ) -> None:
+        """``predictor`` is open; nothing runs yet."""
+        serving = packaged.config.serving
+        self.packaged = packaged
+        self.predictor = predictor
+        self.release = release
+        self.counts = ModelMetrics(metrics, packaged.name)
+        self.deadline_s = serving.deadline_ms / 1000
+        self.max_rows = serving.max_request_rows
+        self.batcher = Batcher(
+            predictor.predict,
+            name=packaged.name,
+            observer=self.counts,
+            max_batch_rows=serving.max_batch_rows,
+            max_queue_rows=serving.max_queue_rows,
+            target_s=packaged.config.slo.p95_ms / 1000,
+        )
+        self._mismatch: str | None = None
+        self._next_row = 0
+
+    @property
+    def name(self) -> str:
+        """The registered name."""
+        return self.packaged.name
+
+    @property
+    def version(self) -> str:
+        """The registry's version."""
+        return self.packaged.ref.version
+
+    @property
+    def signature(self) -> Signature:
+        """What goes in and comes out."""
+        return self.predictor.signature
+
+    def whats_wrong(self) -> str | None:
+        """Why it must not be asked, in one sentence; None when all is well."""
+        if self._mismatch:
+            return self._mismatch
+        limit = max(STALL_S, STALL_FACTOR * self.deadline_s)
+        if self.batcher.busy_s > limit:
+            return f"{self._who()}: a call has been running for {self.batcher.busy_s:.0f} s"
+        return None
+
+    def warm_up(self) -> None:
+        """Replay every reference row, and learn what calls cost; blocks."""
+        self._judge(self.predictor.replay())
+        reference = self.predictor.reference
+        if reference is None or reference.rows == 0:
+            return
+        for rows in (1, min(64, reference.rows), 1):
+            batch = reference.take(slice(0, rows)).inputs
+            begun = time.monotonic()
+            self.predictor.predict(batch)
+            self.batcher.cost.learn(rows, time.monotonic() - begun)
+
+    async def check(self, lane: Lane) -> None:
+        """Replay the next few reference rows, off the event loop."""
+        reference = self.predictor.reference
+        if reference is None or reference.rows == 0:
+            return
+        begin = self._next_row
+        self._next_row = (begin + _CHECK_ROWS) % reference.rows
+        try:
+            rows = slice(begin, begin + _CHECK_ROWS)
+            self._judge(await lane.run(partial(self.predictor.replay, rows)))
+        except HeadgateError as error:
+            self._mismatch = f"{self._who()}: replaying reference rows failed: {error}"
+            logger.error("%s", self._mismatch)  # noqa: TRY400
+
+    def _judge(self, replay: Replay) -> None:
+        self.counts.parity_rows.steps += replay.rows
+        self.counts.parity_mismatches.steps += replay.mismatched
+        if replay.mismatched:
+            # Once wrong, wrong until restarted: a worker that heals by itself was not understood.
+            self._mismatch = (
+                f"{self._who()}: {replay.mismatched} of {replay.rows} reference rows are answered "
+                f"differently than by the model as trained (by up to {replay.largest:.3g}, "
+                f"{self.predictor.tolerance:g} allowed)"
+            )
+            logger.error("%s", self._mismatch)
+
+    def _who(self) -> str:
+        return f"{self.name} version {self.version}"
+
+
+def find(models: dict[str, Model], name: str, version: str | None) -> Model:
+    """The model of that name, and of that version where one is given.
+
+    Raises:
+        UnknownModelError: there is none; says which there are.
+    """
+    model = models.get(name)
+    if model is None:
+        known = ", ".join(models)
+        raise UnknownModelError(f"no model {name!r}", where="path", remedy=f"served here: {known}")
+    if version is not None and version != model.version:
+        raise UnknownModelError(
+            f"no version {version!r} of it",
+            where=name,
+            remedy=f"served here: version {model.version}",
+        )
+    return model

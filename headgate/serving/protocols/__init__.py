@@ -1,0 +1,1 @@
+"""One file a protocol. All are thin: bytes to a batch, outputs to bytes, and their own paths."""

@@ -1,0 +1,289 @@
+"""The Open Inference Protocol, version 2: REST with tensors in JSON.
+
+https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
+
+A column of a table is a tensor of shape ``[rows]`` or ``[rows, 1]``. Data may be flat, row by row,
+or nested like the shape. JSON null stands for a missing value where the input is nullable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+
+from headgate.errors import HeadgateError, InputError
+from headgate.predictor import Field, Outputs, arrays_to_batch, columns_to_batch
+from headgate.serving.http import loads
+from headgate.serving.surface import Asked
+
+if TYPE_CHECKING:
+    from headgate.predictor import Array
+    from headgate.serving.model import Model
+
+__all__ = ["Tensors", "metadata", "server"]
+
+DATATYPES = {
+    "bool": "BOOL",
+    "uint8": "UINT8",
+    "int32": "INT32",
+    "int64": "INT64",
+    "float32": "FP32",
+    "float64": "FP64",
+    "string": "BYTES",
+}
+_INTEGERS = {"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"}
+_NUMBERS = _INTEGERS | {"FP16", "FP32", "FP64"}
+_ACCEPTED = {
+    "bool": {"BOOL"},
+    "string": {"BYTES"},
+    "uint8": _INTEGERS,
+    "int32": _INTEGERS,
+    "int64": _INTEGERS,
+    "float32": _NUMBERS,
+    "float64": _NUMBERS,
+}
+_KNOWN = {"id", "parameters", "inputs", "outputs"}
+_TENSOR = {"name", "shape", "datatype", "parameters", "data"}
+_REMEDY = 'send {"inputs": [{"name", "shape", "datatype", "data"}, …]}'
+
+
+class Tensors:
+    """Tensors in, tensors out."""
+
+    name = "oip"
+    headers: list[tuple[bytes, bytes]] = []  # noqa: RUF012
+
+    def __init__(self, model: Model) -> None:
+        """The same for every request of ``model``."""
+        signature = model.signature
+        self._signature = signature
+        self._fields = {field.name: field for field in signature.inputs}
+        self._outputs = {field.name: field for field in signature.outputs}
+        self._head = orjson.dumps(
+            {
+                "model_name": model.name,
+                "model_version": model.version,
+                "parameters": {"release": model.release},
+            }
+        )[:-1]
+        self._tensors = {
+            field.name: (
+                b'{"name":%b,"datatype":"%b","shape":['
+                % (orjson.dumps(field.name), DATATYPES[field.dtype].encode()),
+                b"".join(b",%d" % size for size in field.shape) + b'],"data":',
+            )
+            for field in signature.outputs
+        }
+
+    def decode(self, body: bytes) -> Asked:
+        """See :class:`headgate.serving.surface.Surface`."""
+        request = loads(body)
+        if type(request) is not dict or type(request.get("inputs")) is not list:
+            raise InputError("there is no list of inputs", where="body", remedy=_REMEDY)
+        if not _KNOWN.issuperset(request):
+            extra = next(name for name in request if name not in _KNOWN)
+            raise InputError(f"{extra[:60]!r} is unknown", where="body", remedy=_REMEDY)
+        columns: dict[str, list[Any]] = {}
+        tensors: dict[str, Array] = {}
+        for index, tensor in enumerate(request["inputs"]):
+            self._take(tensor, f"inputs[{index}]", columns, tensors)
+        if tensors and not columns:
+            batch = arrays_to_batch(self._signature, tensors)
+        elif columns and not tensors:
+            batch = columns_to_batch(self._signature, columns)
+        else:
+            nested = {name: tensor.tolist() for name, tensor in tensors.items()}
+            batch = columns_to_batch(self._signature, {**columns, **nested})
+        rows = len(next(iter(batch.values())))
+        wanted = request.get("outputs")
+        return Asked(batch, rows, (request.get("id"), wanted and self._wanted(wanted)))
+
+    def encode(self, outputs: Outputs, asked: Asked) -> bytes:
+        """See :class:`headgate.serving.surface.Surface`."""
+        request_id, wanted = asked.details
+        rows = b"%d" % asked.rows
+        parts = []
+        for name in wanted or outputs:
+            array = outputs[name]
+            before, after = self._tensors[name]
+            data = array.tolist() if array.dtype.kind == "O" else np.ascontiguousarray(array)
+            flat = data if type(data) is list else data.reshape(-1)
+            parts.append(
+                before + rows + after + orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY) + b"}"
+            )
+        head = self._head
+        if request_id is not None:
+            head += b',"id":' + orjson.dumps(request_id)
+        return head + b',"outputs":[' + b",".join(parts) + b"]}"
+
+    def problem(self, error: HeadgateError) -> bytes:
+        """See :class:`headgate.serving.surface.Surface`."""
+        return orjson.dumps({"error": str(error)})
+
+    def _take(
+        self,
+        tensor: Any,
+        where: str,
+        columns: dict[str, list[Any]],
+        tensors: dict[str, Array],
+    ) -> None:
+        """Sort one tensor of the request into columns (as they came) and arrays."""
+        if type(tensor) is not dict or not _TENSOR.issuperset(tensor):
+            raise InputError("not a tensor", where=where, remedy=_REMEDY)
+        name = tensor.get("name")
+        field = self._fields.get(name) if type(name) is str else None
+        if field is None:
+            known = ", ".join(list(self._fields)[:20])
+            raise InputError(
+                f"input {str(name)[:60]!r} is unknown",
+                where=f"{where}.name",
+                remedy=f"known: {known}",
+            )
+        if name in columns or name in tensors:
+            raise InputError(f"input {name!r} is there twice", where=where, remedy="send it once")
+        if tensor.get("datatype") not in _ACCEPTED[field.dtype]:
+            raise InputError(
+                f"{tensor.get('datatype')!r} is not what it takes",
+                where=f"{where}.datatype",
+                remedy=f"send {DATATYPES[field.dtype]}",
+            )
+        data = tensor.get("data")
+        if type(data) is not list:
+            binary = "binary_data_size" in (tensor.get("parameters") or {})
+            raise InputError(
+                "binary tensors are not understood" if binary else "it holds no list",
+                where=f"{where}.data",
+                remedy="send the values as a JSON list",
+            )
+        shape = self._shape(field, tensor.get("shape"), where)
+        flat = _flattened(data, shape, where)
+        if field.shape:
+            tensors[field.name] = _array(field, flat, where).reshape(shape)
+        else:
+            columns[field.name] = flat
+
+    def _shape(self, field: Field, shape: Any, where: str) -> list[int]:
+        wanted = list(field.shape)
+        if (
+            type(shape) is not list
+            or not all(type(size) is int and size >= 0 for size in shape)
+            or (shape[1:] != wanted and (wanted or shape[1:] != [1]))
+            or not shape
+        ):
+            sizes = ", ".join(["rows", *map(str, wanted)])
+            raise InputError(
+                f"{str(shape)[:60]} is not its shape",
+                where=f"{where}.shape",
+                remedy=f"send [{sizes}]",
+            )
+        return shape
+
+    def _wanted(self, outputs: Any) -> list[str]:
+        """The names of the outputs asked for."""
+        if type(outputs) is not list:
+            raise InputError("it is no list", where="outputs", remedy='send [{"name": output}, …]')
+        names = []
+        for index, output in enumerate(outputs):
+            name = output.get("name") if type(output) is dict else None
+            if name not in self._outputs:
+                raise InputError(
+                    f"output {str(name)[:60]!r} is unknown",
+                    where=f"outputs[{index}].name",
+                    remedy=f"known: {', '.join(self._outputs)}",
+                )
+            if (output.get("parameters") or {}).get("binary_data"):
+                raise InputError(
+                    "binary tensors are not sent", where=f"outputs[{index}]", remedy="ask for JSON"
+                )
+            names.append(name)
+        return names
+
+
+def _flattened(data: list[Any], shape: list[int], where: str) -> list[Any]:
+    """Values row by row, as many as the shape says, nested like it or not at all."""
+    size = prod(shape)
+    if len(data) == size and not (data and type(data[0]) is list):
+        return data
+    flat: list[Any] = data
+    inner = shape[1:]
+    while len(flat) == prod(shape[: len(shape) - len(inner)]):
+        if not inner:
+            return flat
+        if not all(type(item) is list and len(item) == inner[0] for item in flat):
+            break
+        flat = list(chain.from_iterable(flat))
+        inner = inner[1:]
+    raise InputError(
+        f"a list of {len(data)} does not have the shape {shape}",
+        where=f"{where}.data",
+        remedy=f"send {size} values, or lists nested like the shape",
+    )
+
+
+def _array(field: Field, flat: list[Any], where: str) -> Array:
+    """The values of a tensor, types checked; range and finiteness are the validation's."""
+    if field.dtype == "string":
+        array = np.empty(len(flat), dtype=object)
+        for index, value in enumerate(flat):
+            array[index] = value
+        return array
+    if field.nullable and None in flat:
+        flat = [np.nan if value is None else value for value in flat]
+    plain = {bool} if field.dtype == "bool" else {int, float}
+    if not plain.issuperset(map(type, flat)):
+        index = next(i for i, value in enumerate(flat) if type(value) not in plain)
+        kind = "true or false" if field.dtype == "bool" else "a number"
+        raise InputError(
+            f"{_shown(flat[index])} is no {field.dtype}",
+            where=f"{where}.data[{index}]",
+            remedy=f"send {kind}",
+        )
+    if field.dtype == "bool":
+        return np.array(flat, dtype=np.bool_)
+    if field.dtype == "int64" and float not in set(map(type, flat)):
+        # Through float64 the last digits would be lost.
+        try:
+            return np.array(flat, dtype=np.int64)
+        except OverflowError:
+            return np.array(flat, dtype=np.float64)
+    return np.array(flat, dtype=np.float64)
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)[:60]
+
+
+def metadata(model: Model) -> bytes:
+    """``GET /v2/models/{name}``."""
+    signature = model.signature
+    return orjson.dumps(
+        {
+            "name": model.name,
+            "versions": [model.version],
+            "platform": f"headgate_{model.predictor.engine}",
+            "inputs": [_described(field) for field in signature.inputs],
+            "outputs": [_described(field) for field in signature.outputs],
+            "parameters": {"release": model.release},
+        }
+    )
+
+
+def server(release: str, models: Mapping[str, Model]) -> bytes:
+    """``GET /v2``."""
+    return orjson.dumps(
+        {
+            "name": "headgate",
+            "version": release,
+            "extensions": [],
+            "parameters": {"models": ",".join(models)},
+        }
+    )
+
+
+def _described(field: Field) -> dict[str, Any]:
+    return {"name": field.name, "datatype": DATATYPES[field.dtype], "shape": [-1, *field.shape]}
