@@ -1,0 +1,103 @@
+"""Reaching MLflow: which store, quickly failing, in our own errors."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from headgate.config import home
+from headgate.errors import RegistryError, RegistryUnreachableError
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+__all__ = ["connect", "environment", "masked", "translated"]
+
+# MLflow's own are 7 tries of 120 s each: minutes until a wrong address is an error.
+_PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+_UNREACHABLE = re.compile(
+    r"Max retries exceeded|failed with exception|Connection (refused|aborted|reset)|timed out"
+    r"|unable to open database file|could not connect|could not translate host name",
+    re.IGNORECASE,
+)
+
+
+def environment(root: Path) -> dict[str, str]:
+    """What a process needs in its environment to use the registry of the bundle at ``root``.
+
+    That is ``MLFLOW_TRACKING_URI`` where it is set; else the embedded store, a SQLite file
+    with artifacts beside it in the bundle's state folder.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if uri:
+        return {"MLFLOW_TRACKING_URI": uri}
+    state = home(root)
+    return {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{state / 'mlflow.db'}",
+        # Where clients of a local store put the artifacts of new experiments. MLflow's
+        # default is ./mlruns, wherever a command happens to be run.
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": (state / "mlartifacts").as_uri(),
+    }
+
+
+def connect(root: Path) -> tuple[MlflowClient, str]:
+    """An MLflow client and its URI; nothing is asked of a remote server yet."""
+    settings = environment(root)
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
+    os.environ.update(settings)
+    uri = settings["MLFLOW_TRACKING_URI"]
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    # It announces every table it creates and every default it takes.
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    from mlflow.tracking import MlflowClient
+
+    with translated(uri):
+        return MlflowClient(tracking_uri=uri, registry_uri=uri), uri
+
+
+def masked(uri: str) -> str:
+    """The URI without a password."""
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
+
+
+@contextmanager
+def translated(uri: str) -> Iterator[None]:
+    """Turn what MLflow, its HTTP client and its database raise into Headgate's errors."""
+    import sqlalchemy.exc
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if isinstance(error, OSError) and error.filename:
+            raise  # a full disk or a read-only folder: the command line names the file
+        if _UNREACHABLE.search(str(error)):
+            raise RegistryUnreachableError(
+                "the registry does not answer",
+                where=masked(uri),
+                remedy="see that the server runs and that MLFLOW_TRACKING_URI is right",
+            ) from None
+        raise RegistryError(
+            f"the registry refused: {text[:300]}",
+            where=masked(uri),
+            remedy="`headgate doctor` shows what it sees",
+        ) from None

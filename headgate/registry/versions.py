@@ -1,0 +1,210 @@
+"""Model versions: found, digested, downloaded, aliased."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import secrets
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headgate.errors import ArtifactError, UnknownModelError
+from headgate.records import ModelRef, Record, Release
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+__all__ = ["CHALLENGER", "CHAMPION", "REFERENCE", "Fetched", "ModelVersion", "Versions"]
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+REFERENCE = "headgate-reference"
+"""Where in a run's artifacts :func:`headgate.log_reference` puts the reference."""
+_DIGEST = "headgate.digest"
+
+
+class ModelVersion(Record, frozen=True):
+    """One registered version, as `headgate models` lists it."""
+
+    version: str
+    created: dt.datetime
+    run_id: str
+    aliases: tuple[str, ...]
+
+
+class Fetched(Record, frozen=True):
+    """A registered version's files on this machine, checked against its digest."""
+
+    model: Path
+    """The MLflow model: the folder with ``MLmodel``."""
+    reference: Path | None
+    """What :func:`headgate.log_reference` logged, if the run did."""
+
+
+class Versions:
+    """The part of the registry that knows models; wraps an MLflow client."""
+
+    def __init__(self, client: MlflowClient, scratch: Path) -> None:
+        """``scratch`` is a folder on the same disk as what is fetched."""
+        self._client = client
+        self._scratch = scratch
+
+    def all(self, name: str) -> list[ModelVersion]:
+        """All versions of ``name``, oldest first; none where it is not registered."""
+        if not self._is_registered(name):
+            return []
+        # A search does not tell aliases; the registered model does.
+        aliases: dict[str, list[str]] = {}
+        for alias, version in self._client.get_registered_model(name).aliases.items():
+            aliases.setdefault(str(version), []).append(alias)
+        return [
+            ModelVersion(
+                version=str(found.version),
+                created=dt.datetime.fromtimestamp(found.creation_timestamp / 1000, dt.UTC),
+                run_id=found.run_id or "",
+                aliases=tuple(sorted(aliases.get(str(found.version), ()))),
+            )
+            for found in self._search(name)
+        ]
+
+    def latest(self, name: str) -> ModelRef | None:
+        """The version with the highest number; None where there is none."""
+        found = self._search(name) if self._is_registered(name) else []
+        return self._ref(found[-1]) if found else None
+
+    def get(self, name: str, version: str) -> ModelRef:
+        """That version.
+
+        Raises:
+            UnknownModelError: there is none; says which there are.
+        """
+        known = self._search(name) if self._is_registered(name) else []
+        for found in known:
+            if str(found.version) == version:
+                return self._ref(found)
+        numbers = ", ".join(str(found.version) for found in known)
+        raise UnknownModelError(
+            f"the registry holds no version {version}",
+            where=name,
+            remedy=f"registered: {numbers or 'no version'}",
+        )
+
+    def fetch(self, ref: ModelRef, into: Path) -> Fetched:
+        """Download ``ref`` to ``into``, unless it lies there already, and check its digest.
+
+        Raises:
+            ArtifactError: what is registered is not what was pinned.
+            UnknownModelError: the registry does not hold it.
+        """
+        if into.is_dir() and _digest(into) != ref.digest:
+            shutil.rmtree(into)
+        if not into.is_dir():
+            fresh = self._download(self._entry(ref))
+            try:
+                found = _digest(fresh)
+                if found != ref.digest:
+                    raise ArtifactError(
+                        f"its files digest to {found}, but models.lock pins {ref.digest}",
+                        where=f"{ref.name} version {ref.version}",
+                        remedy="they were altered after they were pinned; find out by whom, "
+                        f"then `headgate lock {ref.name}@{ref.version}` accepts them",
+                    )
+                into.parent.mkdir(parents=True, exist_ok=True)
+                fresh.rename(into)
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)
+        reference = into / "reference"
+        return Fetched(model=into / "model", reference=reference if reference.is_dir() else None)
+
+    def follow(self, live: Release | None, candidate: Release | None) -> None:
+        """Point ``champion`` and ``challenger`` at the versions of these releases."""
+        for alias, release in ((CHAMPION, live), (CHALLENGER, candidate)):
+            for ref in release.models if release else ():
+                self._client.set_registered_model_alias(ref.name, alias, ref.version)
+                if alias == CHAMPION and release is not None:
+                    self._tag(ref, "headgate.release", release.tag)
+        if candidate is None:
+            for ref in live.models if live else ():
+                if CHALLENGER in self._client.get_registered_model(ref.name).aliases:
+                    self._client.delete_registered_model_alias(ref.name, CHALLENGER)
+
+    def judge(self, models: Sequence[ModelRef], outcome: str, release: str) -> None:
+        """Show on each version's page what the gate said last."""
+        for ref in models:
+            self._tag(ref, "headgate.verdict", f"{outcome} in {release}")
+
+    def _tag(self, ref: ModelRef, name: str, value: str) -> None:
+        self._client.set_model_version_tag(ref.name, ref.version, name, value)
+
+    def _is_registered(self, name: str) -> bool:
+        quoted = name.replace("'", "''")
+        return bool(self._client.search_registered_models(f"name = '{quoted}'"))
+
+    def _search(self, name: str) -> list[Any]:
+        quoted = name.replace("'", "''")
+        found: list[Any] = []
+        token = None
+        while True:
+            page = self._client.search_model_versions(
+                f"name = '{quoted}'", max_results=1000, page_token=token
+            )
+            found += page
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda entry: int(entry.version))
+
+    def _entry(self, ref: ModelRef) -> Any:
+        known = self._search(ref.name) if self._is_registered(ref.name) else []
+        for entry in known:
+            if str(entry.version) == ref.version and (entry.run_id or "") == ref.run_id:
+                return entry
+        raise UnknownModelError(
+            f"models.lock pins version {ref.version} of run {ref.run_id[:8]}, "
+            "which this registry does not hold",
+            where=ref.name,
+            remedy="set MLFLOW_TRACKING_URI to the registry that does, "
+            f"or pin what is here: `headgate lock {ref.name}`",
+        )
+
+    def _ref(self, entry: Any) -> ModelRef:
+        # Hashed once: a version's files do not change, and where they do, `fetch` says so.
+        digest = entry.tags.get(_DIGEST)
+        if digest is None:
+            fresh = self._download(entry)
+            try:
+                digest = _digest(fresh)
+            finally:
+                shutil.rmtree(fresh)
+            self._client.set_model_version_tag(entry.name, str(entry.version), _DIGEST, digest)
+        return ModelRef(
+            name=entry.name, version=str(entry.version), run_id=entry.run_id or "", digest=digest
+        )
+
+    def _download(self, entry: Any) -> Path:
+        """Download model and reference into a new folder, which the caller removes."""
+        import mlflow.artifacts
+
+        fresh = self._scratch / f"{entry.name}-{entry.version}-{secrets.token_hex(4)}"
+        landing = fresh / "landing"
+        landing.mkdir(parents=True)
+        uri = self._client.get_model_version_download_uri(entry.name, str(entry.version))
+        # It lands in the folder or in one below, depending on the kind of URI.
+        landed = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(landing))
+        Path(landed).rename(fresh / "model")
+        shutil.rmtree(landing, ignore_errors=True)
+        if entry.run_id and self._client.list_artifacts(entry.run_id, REFERENCE):
+            self._client.download_artifacts(entry.run_id, REFERENCE, str(fresh))
+            (fresh / REFERENCE).rename(fresh / "reference")
+        return fresh
+
+
+def _digest(folder: Path) -> str:
+    """``sha256:`` over the sorted relative paths and contents of all files below ``folder``."""
+    total = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with file.open("rb") as opened:
+            content = hashlib.file_digest(opened, "sha256").hexdigest()
+        total.update(f"{file.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return f"sha256:{total.hexdigest()}"

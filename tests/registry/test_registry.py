@@ -1,0 +1,287 @@
+"""The registry on a real MLflow store."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import pytest
+from registry.makers import event, register, release
+
+from headgate.errors import (
+    ArtifactError,
+    RegistryError,
+    RegistryUnreachableError,
+    UnknownModelError,
+)
+from headgate.records import Check, EventKind, Outcome
+from headgate.registry import Registry
+from headgate.registry.connection import masked
+from headgate.registry.events import EXPERIMENT
+
+
+@pytest.fixture
+def registry(root: Path) -> Registry:
+    return Registry.open(root)
+
+
+def test_an_empty_registry(registry: Registry) -> None:
+    assert registry.latest("a") is None
+    assert registry.versions("a") == []
+    assert registry.events() == []
+
+
+def test_versions_are_found_newest_last(registry: Registry) -> None:
+    for number in range(1, 12):
+        assert register("a", content=str(number)) == str(number)
+    assert [each.version for each in registry.versions("a")] == [str(n) for n in range(1, 12)]
+    newest = registry.latest("a")
+    assert newest is not None
+    assert newest.version == "11"
+    assert registry.get("a", "11") == newest
+    assert registry.get("a", "2").digest != newest.digest
+
+
+def test_a_name_with_quotes(registry: Registry) -> None:
+    assert registry.latest("it's") is None
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_an_unknown_version_says_which_there_are(registry: Registry, name: str) -> None:
+    register("a")
+    with pytest.raises(UnknownModelError, match=r"registered: (1|no version)"):
+        registry.get(name, "7")
+
+
+@pytest.mark.parametrize("reference", [True, False])
+def test_fetch(registry: Registry, tmp_path: Path, *, reference: bool) -> None:
+    register("a", reference=reference)
+    ref = registry.latest("a")
+    assert ref is not None
+    fetched = registry.fetch(ref, tmp_path / "cache" / "a")
+    assert (fetched.model / "MLmodel").is_file()
+    assert (fetched.reference is not None) == reference
+    assert registry.fetch(ref, tmp_path / "cache" / "a") == fetched
+
+
+def test_an_altered_download_is_fetched_again(registry: Registry, tmp_path: Path) -> None:
+    register("a")
+    ref = registry.latest("a")
+    assert ref is not None
+    fetched = registry.fetch(ref, tmp_path / "a")
+    (fetched.model / "weights.txt").write_text("altered")
+    again = registry.fetch(ref, tmp_path / "a")
+    assert (again.model / "weights.txt").read_text() == "weights"
+
+
+def test_an_altered_registry_is_refused(registry: Registry, root: Path) -> None:
+    register("a")
+    ref = registry.latest("a")
+    assert ref is not None
+    next(root.rglob("mlartifacts/**/weights.txt")).write_text("altered")
+    with pytest.raises(ArtifactError, match=r"models\.lock pins"):
+        registry.fetch(ref, root / "a")
+    assert not (root / "a").exists()
+    assert list((root / ".headgate/cache/downloads").iterdir()) == []
+
+
+def test_a_pin_of_another_registry_is_refused(registry: Registry, root: Path) -> None:
+    register("a")
+    ref = registry.latest("a")
+    assert ref is not None
+    with pytest.raises(UnknownModelError, match="MLFLOW_TRACKING_URI"):
+        registry.fetch(msgspec.structs.replace(ref, run_id="another"), root / "a")
+
+
+def test_events_come_back_in_order(registry: Registry) -> None:
+    written = [event(2), event(1, EventKind.GATED), event(3, EventKind.ROLLED_BACK)]
+    for each in written:
+        registry.append(each, {"report.md": b"# Report"})
+    assert registry.events() == sorted(written, key=lambda each: each.id)
+
+
+def test_the_run_of_an_event_can_be_read_by_people(registry: Registry) -> None:
+    import mlflow
+
+    check = Check(
+        name="p95", model="a", outcome=Outcome.PASS, reason="fine", samples=9, observed=12.5
+    )
+    gated = event(1, EventKind.GATED)
+    assert gated.verdict is not None
+    gated = msgspec.structs.replace(
+        gated, verdict=msgspec.structs.replace(gated.verdict, checks=(check,))
+    )
+    registry.append(gated, {"report.md": b"# Report"})
+    (run,) = mlflow.search_runs(experiment_names=[EXPERIMENT], output_format="list")
+    assert run.info.run_name == "gated headgate:a"
+    assert run.data.tags["headgate.verdict"] == "pass"
+    assert run.data.metrics == {"a/p95": 12.5}
+    assert run.info.status == "FINISHED"
+    text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/report.md")
+    assert text == "# Report"
+
+
+def test_a_half_written_event_is_none(registry: Registry) -> None:
+    registry.append(event(1), {})
+    register("a")
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mlflow.tracking.MlflowClient.set_tag", kill)
+        with pytest.raises(Killed):
+            registry.append(event(2), {})
+    assert [each.id for each in registry.events()] == [event(1).id]
+
+
+def test_a_long_verdict_keeps_its_checks_in_the_attachment(registry: Registry) -> None:
+    check = Check(name="p95", model="a", outcome=Outcome.PASS, reason="x" * 900, samples=9)
+    gated = event(1, EventKind.GATED)
+    assert gated.verdict is not None
+    long = msgspec.structs.replace(gated.verdict, checks=(check,) * 20)
+    registry.append(msgspec.structs.replace(gated, verdict=long), {})
+    (found,) = registry.events()
+    assert found.verdict == msgspec.structs.replace(long, checks=())
+
+
+def test_many_events(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headgate.registry.events._PAGE", 7)
+    for number in range(30):
+        registry.append(event(number), {})
+    assert [each.why for each in registry.events()] == [f"reason {n}" for n in range(30)]
+
+
+def test_appends_side_by_side_lose_nothing(root: Path) -> None:
+    registries = [Registry.open(root) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(
+            pool.map(
+                lambda pair: pair[0].append(event(pair[1]), {}),
+                zip(registries * 4, range(16), strict=True),
+            )
+        )
+    assert len(registries[0].events()) == 16
+
+
+def test_an_event_of_the_future_is_an_error(registry: Registry) -> None:
+    from mlflow.tracking import MlflowClient
+
+    registry.append(event(1), {})
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    run = client.search_runs([experiment.experiment_id])[0]
+    client.set_tag(run.info.run_id, "headgate.event", '{"kind": "sung"}')
+    with pytest.raises(RegistryError, match="newer Headgate"):
+        registry.events()
+
+
+def test_a_deleted_history_is_an_error(registry: Registry) -> None:
+    from mlflow.tracking import MlflowClient
+
+    registry.append(event(1), {})
+    client = MlflowClient()
+    client.delete_experiment(client.get_experiment_by_name(EXPERIMENT).experiment_id)
+    with pytest.raises(RegistryError, match="restore"):
+        registry.events()
+
+
+def test_aliases_follow_releases(registry: Registry) -> None:
+    for _ in range(2):
+        register("a")
+    first, second = (registry.get("a", number) for number in "12")
+
+    def aliases() -> dict[str, tuple[str, ...]]:
+        return {each.version: each.aliases for each in registry.versions("a")}
+
+    registry.follow_aliases(release("r1", first), None)
+    assert aliases() == {"1": ("champion",), "2": ()}
+    registry.follow_aliases(release("r1", first), release("r2", second))
+    assert aliases() == {"1": ("champion",), "2": ("challenger",)}
+    registry.follow_aliases(release("r2", second), None)
+    assert aliases() == {"1": (), "2": ("champion",)}
+
+
+def test_nobody_there_is_said_quickly(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
+    for name in ("MAX_RETRIES", "TIMEOUT", "BACKOFF_FACTOR"):
+        monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", "1")
+    registry = Registry.open(root)
+    with pytest.raises(RegistryUnreachableError, match="does not answer") as caught:
+        registry.events()
+    assert "secret" not in str(caught.value)
+    assert "http://user:***@127.0.0.1:9" in str(caught.value)
+
+
+def test_a_broken_database_is_no_traceback(root: Path) -> None:
+    (root / ".headgate" / "mlflow.db").write_text("this is no database, " * 100)
+    with pytest.raises(RegistryError, match="refused"):
+        Registry.open(root).events()
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
+        ("http://h:5000", "http://h:5000"),
+        ("https://u:p@h:5000/x", "https://u:***@h:5000/x"),
+    ],
+)
+def test_masked(uri: str, shown: str) -> None:
+    assert masked(uri) == shown
+
+
+@pytest.mark.e2e
+def test_over_http(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same on a tracking server in a process of its own."""
+    import socket
+    import time
+    import urllib.request
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    store = root / ".headgate" / "mlflow.db"
+    server = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
+            *("--port", str(port), "--backend-store-uri", f"sqlite:///{store}"),
+            *("--artifacts-destination", str(tmp_path / "served"), "--workers", "1"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/health", timeout=1).close()
+                break
+            except OSError:
+                assert server.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        registry = Registry.open(root)
+        register("a")
+        ref = registry.latest("a")
+        assert ref is not None
+        assert registry.fetch(ref, root / "fetched").reference is not None
+        registry.append(event(1, EventKind.GATED), {"report.md": b"# Report"})
+        registry.follow_aliases(release("r", ref), None)
+        assert [each.id for each in registry.events()] == [event(1).id]
+        assert registry.versions("a")[0].aliases == ("champion",)
+    finally:
+        import os
+        import signal
+
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(20)
