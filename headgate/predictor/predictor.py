@@ -48,12 +48,14 @@ class Predictor:
     _engine: Engine
 
     @classmethod
-    def open(cls, path: Path, *, threads: int = 1) -> Predictor:
+    def open(cls, path: Path, *, threads: int = 1, device: str = "cpu") -> Predictor:
         """Open the artifact at ``path``; ``threads`` is what one call may use.
 
+        ``device`` is ``cpu`` or ``cuda``; scikit-learn runs on the CPU whatever it says.
+
         Raises:
-            ArtifactError: it is missing, incomplete or altered, or its engine's library is
-                not installed.
+            ArtifactError: it is missing, incomplete or altered, or its engine's library or
+                the device is not there.
         """
         manifest = read_manifest(path)
         verify_files(path, manifest)
@@ -66,7 +68,7 @@ class Predictor:
             reference=Reference.load(path / REFERENCE) if has_reference else None,
             tolerance=manifest.tolerance,
             manifest=manifest,
-            _engine=_open_engine(path, manifest, threads),
+            _engine=_open_engine(path, manifest, threads, device),
         )
 
     def predict(self, batch: Batch) -> Outputs:
@@ -115,9 +117,9 @@ class Predictor:
         return difference(outputs, expected, self.tolerance).ok
 
 
-def _open_engine(path: Path, manifest: Manifest, threads: int) -> Engine:
+def _open_engine(path: Path, manifest: Manifest, threads: int, device: str) -> Engine:
     try:
-        return open_engine(path, manifest, threads)
+        return open_engine(path, manifest, threads, device)
     except ImportError as error:
         raise ArtifactError(
             f"its engine needs {error.name or error}, which is not installed",

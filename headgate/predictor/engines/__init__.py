@@ -22,7 +22,7 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(path: Path, manifest: Manifest, threads: int) -> Engine:
+def open_engine(path: Path, manifest: Manifest, threads: int, device: str) -> Engine:
     """The engine of the artifact at ``path``, its model loaded.
 
     Raises:
@@ -32,7 +32,15 @@ def open_engine(path: Path, manifest: Manifest, threads: int) -> Engine:
     if manifest.engine == "onnx":
         from headgate.predictor.engines.onnx import OnnxEngine
 
-        return OnnxEngine(path, manifest, threads)
+        return OnnxEngine(path, manifest, threads, device)
+    if manifest.engine == "sklearn":
+        from headgate.predictor.engines.sklearn import SklearnEngine
+
+        return SklearnEngine(path, manifest, threads)
+    if manifest.engine == "torch":
+        from headgate.predictor.engines.torch import TorchEngine
+
+        return TorchEngine(path, manifest, threads, device)
     raise ArtifactError(
         f"unknown engine {manifest.engine!r}",
         where=str(path),

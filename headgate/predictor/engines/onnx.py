@@ -38,12 +38,12 @@ Convert = Callable[["Array"], "Array"]
 class OnnxEngine:
     """One session; ONNX Runtime allows concurrent runs of it."""
 
-    def __init__(self, path: Path, manifest: Manifest, threads: int) -> None:
+    def __init__(self, path: Path, manifest: Manifest, threads: int, device: str = "cpu") -> None:
         """Raises :class:`ArtifactError` where the graph does not fit the signature."""
         import onnxruntime as ort
 
         self._session = session = ort.InferenceSession(
-            str(path / MODEL), _options(ort, threads), providers=["CPUExecutionProvider"]
+            str(path / MODEL), _options(ort, threads), providers=_providers(ort, path, device)
         )
         # Its Python wrapper checks every call again: 2 of 13 µs for one row of a small forest.
         self._run: Any = getattr(session, "_sess", session).run
@@ -83,6 +83,18 @@ class OnnxEngine:
                 array = array.reshape(-1, *shape)  # noqa: PLW2901
             outputs[name] = array
         return outputs
+
+
+def _providers(ort: Any, path: Path, device: str) -> list[str]:
+    if device == "cpu":
+        return ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        raise ArtifactError(
+            f"this ONNX Runtime cannot run on {device}",
+            where=str(path / MODEL),
+            remedy='install onnxruntime-gpu, or open it with device="cpu"',
+        )
+    return ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
 
 def _options(ort: Any, threads: int) -> Any:
