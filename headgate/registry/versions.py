@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headgate.errors import ArtifactError, UnknownModelError
+from headgate.errors import ArtifactError, RegistryError, UnknownModelError
 from headgate.records import ModelRef, Record, Release
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class Fetched(Record, frozen=True):
 
     model: Path
     """The MLflow model: the folder with ``MLmodel``."""
-    reference: Path | None
-    """What :func:`headgate.log_reference` logged, if the run did."""
+    reference: Path
+    """What :func:`headgate.log_reference` logged in its run."""
 
 
 class Versions:
@@ -96,6 +96,7 @@ class Versions:
 
         Raises:
             ArtifactError: what is registered is not what was pinned.
+            RegistryError: its run logged no reference.
             UnknownModelError: the registry does not hold it.
         """
         if into.is_dir() and _digest(into) != ref.digest:
@@ -115,8 +116,13 @@ class Versions:
                 fresh.rename(into)
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)
-        reference = into / "reference"
-        return Fetched(model=into / "model", reference=reference if reference.is_dir() else None)
+        if not (into / "reference").is_dir():
+            raise RegistryError(
+                "its run logged no reference, so nothing can be held against the model as trained",
+                where=f"{ref.name} version {ref.version}",
+                remedy="call `headgate.log_reference(model, X, y)` in the run that registers it",
+            )
+        return Fetched(model=into / "model", reference=into / "reference")
 
     def follow(self, live: Release | None, candidate: Release | None) -> None:
         """Point ``champion`` and ``challenger`` at the versions of these releases."""

@@ -17,6 +17,7 @@ from headgate.errors import (
     RegistryUnreachableError,
     UnknownModelError,
 )
+from headgate.predictor import Reference
 from headgate.records import Check, EventKind, Outcome
 from headgate.registry import Registry
 from headgate.registry.connection import masked
@@ -56,15 +57,22 @@ def test_an_unknown_version_says_which_there_are(registry: Registry, name: str) 
         registry.get(name, "7")
 
 
-@pytest.mark.parametrize("reference", [True, False])
-def test_fetch(registry: Registry, tmp_path: Path, *, reference: bool) -> None:
-    register("a", reference=reference)
+def test_fetch(registry: Registry, tmp_path: Path) -> None:
+    register("a")
     ref = registry.latest("a")
     assert ref is not None
     fetched = registry.fetch(ref, tmp_path / "cache" / "a")
     assert (fetched.model / "MLmodel").is_file()
-    assert (fetched.reference is not None) == reference
+    assert Reference.load(fetched.reference).rows == 3
     assert registry.fetch(ref, tmp_path / "cache" / "a") == fetched
+
+
+def test_a_run_without_reference_says_how_to_log_one(registry: Registry, tmp_path: Path) -> None:
+    register("a", reference=False)
+    ref = registry.latest("a")
+    assert ref is not None
+    with pytest.raises(RegistryError, match="log_reference"):
+        registry.fetch(ref, tmp_path / "a")
 
 
 def test_an_altered_download_is_fetched_again(registry: Registry, tmp_path: Path) -> None:
@@ -274,7 +282,7 @@ def test_over_http(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         register("a")
         ref = registry.latest("a")
         assert ref is not None
-        assert registry.fetch(ref, root / "fetched").reference is not None
+        assert registry.fetch(ref, root / "fetched").reference.is_dir()
         registry.append(event(1, EventKind.GATED), {"report.md": b"# Report"})
         registry.follow_aliases(release("r", ref), None)
         assert [each.id for each in registry.events()] == [event(1).id]
