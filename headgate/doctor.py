@@ -87,14 +87,12 @@ def _registry(root: Path) -> str:
 
 
 def _port(root: Path) -> str:
-    from headgate.serving import launcher
-
     bundle = Bundle(root)
     server = bundle.config.server
     running = bundle.platform.running()
     if running is not None:
         return f"{running.release} serves on {running.http}"
-    launcher.check_port(server.host, server.port)
+    bundle.check_port()
     return f"{server.host}:{server.port} is free"
 
 

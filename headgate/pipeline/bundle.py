@@ -49,6 +49,7 @@ class Bundle:
         self.store = self.home / "bentoml"
         self.platform = rollout.LocalPlatform(
             self.home,
+            address=f"{self.config.server.host}:{self.config.server.port}",
             launch=self._launch_live,
             ready_timeout_s=self.config.server.ready_timeout_s,
             stop_timeout_s=self.config.server.drain_s + 5,
@@ -155,14 +156,16 @@ class Bundle:
             threads=server.threads,
             release=release.tag,
             log=log,
+            drain_s=server.drain_s,
+            ready_timeout_s=server.ready_timeout_s,
             env={rollout.OWNER: self.platform.owner},
         )
 
     def check_port(self) -> None:
         """Raise PortInUseError where the live service could not listen."""
-        from headgate.serving import launcher
+        from headgate.serving.launch.listening import listen_tcp
 
-        launcher.check_port(self.config.server.host, self.config.server.port)
+        listen_tcp(self.config.server.host, self.config.server.port).close()
 
     def _launch_live(self, release: Release, log: Path) -> ServerProcess:
         self.check_port()

@@ -92,8 +92,9 @@ def status(bundle: Bundle) -> Status:
     running = bundle.platform.running()
     live = state.live
     return Status(
-        live=live
-        and LiveRelease(tag=live.tag, digest=live.digest, verdict=state.verdicts.get(live.digest)),
+        live=LiveRelease(tag=live.tag, digest=live.digest, verdict=state.verdicts.get(live.digest))
+        if live
+        else None,
         running=bool(running and live and running.digest == live.digest and is_ready(running.http)),
         pid=running.pid if running else None,
         addresses={"http": running.http, "metrics": running.http} if running else {},

@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 import psutil
 
-from headgate.errors import RolloutError
+from headgate.errors import RolloutError, ServingError
 from headgate.records import Record, Release
 
 __all__ = ["OWNER", "Launched", "LocalPlatform", "Running"]
@@ -29,12 +29,8 @@ class Launched(Protocol):
     def pid(self) -> int:
         """Process id of the launcher."""
 
-    @property
-    def address(self) -> str:
-        """``host:port`` of its HTTP listener."""
-
     def wait_ready(self, timeout: float) -> None:
-        """Return once it is ready; raise ServingError, process ended, if it never is."""
+        """Return once it is ready; raise ServingError if it never is."""
 
 
 class Running(Record, frozen=True):
@@ -57,11 +53,16 @@ class LocalPlatform:
         self,
         home: Path,
         *,
+        address: str,
         launch: Callable[[Release, Path], Launched],
         ready_timeout_s: float,
         stop_timeout_s: float,
     ) -> None:
-        """``launch(release, log)`` starts the process; ``home`` is the bundle's state folder."""
+        """``launch(release, log)`` starts a process that listens on ``address``, ``host:port``.
+
+        ``home`` is the bundle's state folder.
+        """
+        self._address = address
         self.owner = str(home)
         self._file = home / "run" / "serving.json"
         self._logs = home / "logs"
@@ -96,11 +97,15 @@ class LocalPlatform:
             digest=release.digest,
             pid=process.pid,
             created=psutil.Process(process.pid).create_time(),
-            http=process.address,
+            http=self._address,
             log=str(log),
         )
         self._write(running)
-        process.wait_ready(self._ready_timeout_s)
+        try:
+            process.wait_ready(self._ready_timeout_s)
+        except ServingError:
+            self.stop()
+            raise
         return running
 
     def stop(self) -> Running | None:

@@ -30,7 +30,6 @@ class Process:
         assert self.popen.stdout is not None
         self.popen.stdout.readline()
         self.ready = ready
-        self.address = "127.0.0.1:1"
 
     @property
     def pid(self) -> int:
@@ -38,7 +37,6 @@ class Process:
 
     def wait_ready(self, timeout: float) -> None:
         if not self.ready:
-            self.close()
             raise ServingError("it ended", where="test")
 
     def close(self) -> None:
@@ -136,6 +134,7 @@ def test_a_release_that_is_never_ready_raises(machine: Machine) -> None:
     with pytest.raises(ServingError, match="it ended"):
         machine.platform().switch(release("a"))
     assert machine.platform().running() is None
+    assert not psutil.pid_exists(machine.started[0].pid)
 
 
 def test_sweep_ends_only_what_a_killed_command_left(machine: Machine) -> None:
