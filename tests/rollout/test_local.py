@@ -56,7 +56,13 @@ class Machine:
         self.ready = True
 
     def platform(self) -> LocalPlatform:
-        return LocalPlatform(self.home, launch=self.launch, ready_timeout_s=5, stop_timeout_s=0.5)
+        return LocalPlatform(
+            self.home,
+            address="127.0.0.1:1",
+            launch=self.launch,
+            ready_timeout_s=5,
+            stop_timeout_s=0.5,
+        )
 
     def launch(self, release: Release, log: Path) -> Process:
         return self.start(ready=self.ready)
