@@ -13,7 +13,7 @@ from headgate.packaging.allowed import allowed
 from headgate.packaging.exported import ForbiddenContentError, check_exported
 from headgate.packaging.pickles import MalformedPickleError, globals_of
 
-__all__ = ["audit_model", "room_classes"]
+__all__ = ["audit_model", "room_names"]
 
 _PICKLE_NAMES = {".joblib", ".pickle", ".pkl", ".pt", ".pth"}
 _SAFER = (
@@ -40,10 +40,11 @@ def audit_model(folder: Path, room: Collection[str] = ()) -> tuple[str, ...]:
     return tuple(looked_at)
 
 
-def room_classes(module: Path | None) -> frozenset[str]:
+def room_names(module: Path | None, *, functions: bool) -> frozenset[str]:
     """``module.name`` of every class that the room's module file defines, read, not run.
 
-    A class defined in the training script itself is pickled as ``__main__``'s.
+    ``functions`` adds its functions: a skops file only refers to them, while a pickle could
+    call them with anything. What the training script itself defines is known as ``__main__``'s.
 
     Raises:
         ConfigError: the file is not there or no Python.
@@ -58,7 +59,8 @@ def room_classes(module: Path | None) -> frozenset[str]:
             where=str(module),
             remedy="packaging.module in model.toml names a Python file in the model's room",
         ) from None
-    names = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+    kinds = (ast.ClassDef, ast.FunctionDef) if functions else (ast.ClassDef,)
+    names = [node.name for node in tree.body if isinstance(node, kinds)]
     return frozenset(f"{where}.{name}" for where in ("__main__", module.stem) for name in names)
 
 

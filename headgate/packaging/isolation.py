@@ -32,7 +32,7 @@ def run_child(folder: Path, job: Job, *, timeout_s: float = TIMEOUT_S) -> Result
     where = job.file
     with (folder / LOG).open("wb") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "headgate.packaging.child", str(folder)],
+            [sys.executable, "-P", "-m", "headgate.packaging.child", str(folder)],
             cwd=folder,
             env=clean_environment(folder),
             stdin=subprocess.DEVNULL,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -12,7 +11,7 @@ import numpy as np
 
 from headgate.config import ModelConfig, PackagingConfig
 from headgate.errors import ArtifactError, PackagingError, ParityError
-from headgate.packaging.audit import audit_model, room_classes
+from headgate.packaging.audit import audit_model, room_names
 from headgate.packaging.candidates import (
     Judged,
     Questions,
@@ -35,6 +34,7 @@ from headgate.predictor import (
     write_artifact,
 )
 from headgate.predictor.artifact import verify_files
+from headgate.predictor.folder import working_folder
 from headgate.records import ModelRef
 
 __all__ = ["cached_package", "package", "reference_of"]
@@ -98,8 +98,8 @@ def package(
         )
     source = read_source(model_dir)
     module = _module(settings, room)
-    classes = room_classes(module)
-    audit_model(model_dir, classes)
+    names = room_names(module, functions=source.format == "skops")
+    audit_model(model_dir, names)
     signature = signature_of(source.columns, reference)
     reference = fit_reference(reference, signature)
     base = Manifest(
@@ -110,9 +110,7 @@ def package(
         parity=Parity(rows=0, mismatched=0, largest=0.0),
         source=source.described(),
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="headgate-package-") as temporary:
-        folder = Path(temporary).resolve()
+    with working_folder(out.resolve()) as folder:
         job = Job(
             flavor=source.flavor,
             format=source.format,
@@ -121,7 +119,7 @@ def package(
             tolerance=settings.tolerance,
             wanted=_wanted(settings, source),
             module=str(module.resolve()) if module is not None else "",
-            room=tuple(sorted(classes)),
+            room=tuple(sorted(names)),
         )
         judged, questions = _try_all(folder, job, base, reference, where)
         found = choose(judged)

@@ -12,12 +12,12 @@ import msgspec
 from headgate.packaging.exchange import Built, Job
 from headgate.packaging.nulls import convert_ordinal_encoder, mark_nulls
 from headgate.packaging.onnx_graph import rename_outputs
-from headgate.packaging.unpickling import load_pickle
+from headgate.packaging.unpickling import install_source, load_pickle
 from headgate.predictor import Batch, Field, Outputs, Reference, Signature, difference
 from headgate.predictor.engines import onnx as onnx_engine
 from headgate.predictor.engines import sklearn as sklearn_engine
 from headgate.predictor.engines.sklearn import SklearnCall, SklearnOptions, cap_jobs
-from headgate.predictor.engines.torch import load_source
+from headgate.predictor.engines.source import MODULE, load_source, names_of
 from headgate.predictor.engines.trusted import TRUSTED, check_trees
 
 __all__ = ["SklearnModel"]
@@ -45,11 +45,22 @@ class SklearnModel:
 
     def __init__(self, job: Job, reference: Reference) -> None:
         self._signature = job.signature
-        self._model = _open(job)
+        self._source = load_source(Path(job.module)) if job.module else None
+        self._trusted = TRUSTED | (names_of(self._source) if self._source else frozenset())
+        self._model = self._open(job)
         check_trees(self._model)
         cap_jobs(self._model, 1)
         self._options = _options(self._model, job, reference)
         self._call = SklearnCall(self._model, self._signature, self._options)
+
+    def _open(self, job: Job) -> Any:
+        if self._source is not None:
+            install_source(self._source, job.room)
+        if job.format == "pickle":
+            return load_pickle(Path(job.file), job.room, self._source)
+        import skops.io
+
+        return skops.io.load(job.file, trusted=sorted({*self._trusted, *job.room}))
 
     def predict(self, batch: Batch) -> Outputs:
         """The model's own predictions."""
@@ -64,20 +75,13 @@ class SklearnModel:
         import skops.io
 
         content = skops.io.dumps(self._model)
-        unknown = sorted(set(skops.io.get_untrusted_types(data=content)) - TRUSTED)
-        if unknown:
+        named = set(skops.io.get_untrusted_types(data=content))
+        if unknown := sorted(named - self._trusted):
             return Built(engine=engine, refused=f"skops would load {', '.join(unknown[:5])}")
         (folder / sklearn_engine.MODEL).write_bytes(content)
+        if named - TRUSTED and self._source:
+            (folder / MODULE).write_bytes(Path(str(self._source.__file__)).read_bytes())
         return Built(engine=engine, options=msgspec.to_builtins(self._options))
-
-
-def _open(job: Job) -> Any:
-    if job.format == "skops":
-        import skops.io
-
-        return skops.io.load(job.file, trusted=sorted(TRUSTED))
-    source = load_source(Path(job.module)) if job.module else None
-    return load_pickle(Path(job.file), job.room, source)
 
 
 def _options(model: Any, job: Job, reference: Reference) -> SklearnOptions:

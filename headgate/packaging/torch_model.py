@@ -15,12 +15,11 @@ from headgate.packaging.onnx_graph import map_labels
 from headgate.packaging.unpickling import no_side_effects, pickle_module
 from headgate.predictor import Batch, Outputs, Reference, Signature, difference
 from headgate.predictor.engines import onnx as onnx_engine
+from headgate.predictor.engines.source import MODULE, load_source
 from headgate.predictor.engines.torch import (
-    MODULE,
     WEIGHTS,
     TorchCall,
     TorchOptions,
-    load_source,
     make_module,
 )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from headgate.packaging.allowed import allowed
 
-__all__ = ["load_pickle", "no_side_effects", "pickle_module"]
+__all__ = ["install_source", "load_pickle", "no_side_effects", "pickle_module"]
 
 _OURS = {"numpy", "scipy", "sklearn", "torch"}
 _EVENTS = ("ctypes.dlopen", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn", "socket.", "subprocess.", "webbrowser.")  # fmt: skip
@@ -47,6 +47,17 @@ def pickle_module(room: Collection[str], source: types.ModuleType | None) -> typ
     module.load = lambda file, **options: Unpickler(file, **options).load()  # type: ignore[attr-defined]
     module.UnpicklingError = pickle.UnpicklingError  # type: ignore[attr-defined]
     return module
+
+
+def install_source(source: types.ModuleType, room: Collection[str]) -> None:
+    """Make the reviewed classes importable under the names that a model knows them by.
+
+    A class of the training script was ``__main__``'s when the model was saved.
+    """
+    for each in room:
+        module, _, name = each.rpartition(".")
+        home = sys.modules.setdefault(module, types.ModuleType(module))
+        setattr(home, name, getattr(source, name))
 
 
 def load_pickle(path: Path, room: Collection[str], source: types.ModuleType | None) -> Any:

@@ -10,7 +10,12 @@ from headgate.predictor.parity import Difference, difference
 from headgate.predictor.predictor import Predictor, Replay
 from headgate.predictor.reference import Reference
 from headgate.predictor.signature import Array, Batch, DType, Field, Outputs, Signature, Task
-from headgate.predictor.validation import arrays_to_batch, columns_to_batch, rows_to_batch
+from headgate.predictor.validation import (
+    arrays_to_batch,
+    columns_to_batch,
+    rows_to_batch,
+    values_to_array,
+)
 
 __all__ = [
     "Array",
@@ -33,5 +38,6 @@ __all__ = [
     "difference",
     "read_manifest",
     "rows_to_batch",
+    "values_to_array",
     "write_artifact",
 ]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["complete_folder"]
+__all__ = ["complete_folder", "working_folder"]
 
 
 @contextmanager
@@ -42,13 +42,29 @@ def complete_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
+@contextmanager
+def working_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``target`` that is gone afterwards.
+
+    What a killed process left of its own is swept by the next one that works on ``target``.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(target)
+    folder = _beside(target, "work")
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _beside(target: Path, what: str) -> Path:
     return target.with_name(f".{target.name}.{what}.{os.getpid()}.{secrets.token_hex(4)}")
 
 
 def _sweep(target: Path) -> None:
     """Remove what writers that are no more left beside ``target``."""
-    for what in ("new", "old"):
+    for what in ("new", "old", "work"):
         for left in target.parent.glob(f".{target.name}.{what}.*.*"):
             pid = left.name.split(".")[-2]
             if pid.isdigit() and not _alive(int(pid)):

@@ -20,7 +20,7 @@ import numpy as np
 from headgate.errors import InputError
 from headgate.predictor.signature import Array, Batch, DType, Field, Signature
 
-__all__ = ["arrays_to_batch", "columns_to_batch", "rows_to_batch"]
+__all__ = ["arrays_to_batch", "columns_to_batch", "rows_to_batch", "values_to_array"]
 
 Place = Callable[[int], str]
 """The name, for a person, of the value at a flat index."""
@@ -42,6 +42,9 @@ _WANTED = {
     "float64": "send a number",
 }
 _FLOATS = {"float32", "float64"}
+_SAFE = 3.4e38
+"""Any number closer to 0 is finite and fits into float32. Nearly all do, at a tenth of the cost of
+finding out what is wrong with one that does not."""
 
 
 def rows_to_batch(signature: Signature, rows: Sequence[Any], *, where: str = "instances") -> Batch:
@@ -117,6 +120,15 @@ def arrays_to_batch(
     }
     _check_rows(batch, where)
     return batch
+
+
+def values_to_array(field: Field, values: list[Any], *, where: str) -> Array:
+    """JSON values of one input, flat whatever its shape, as a flat array; its size is not checked.
+
+    Raises:
+        InputError: a value is not what the input takes.
+    """
+    return _flat(field, values, _place(f"{where}[", "]"))
 
 
 def _check_names(signature: Signature, given: Any, where: str) -> None:
@@ -228,6 +240,8 @@ def _flat(field: Field, values: list[Any], place: Place) -> Array:
 
 def _finite(field: Field, array: Array, place: Place) -> Array:
     """Refuse infinities, and NaN where null is not allowed; cast to float32 once."""
+    if np.count_nonzero(np.abs(array) < _SAFE) == array.size:
+        return array if field.dtype == "float64" else array.astype(np.float32, copy=False)
     bad = np.isinf(array) if field.nullable else ~np.isfinite(array)
     if field.dtype == "float32" and array.dtype != np.float32:
         with np.errstate(over="ignore", under="ignore"):

@@ -154,7 +154,14 @@ def _built(kind: Kind, engine: EngineKind, reference_rows: int) -> Path:
     reference = Reference(
         inputs=batch, outputs=outputs, task="classification", classes=signature.classes
     )
-    files = {"model.onnx": _onnx(model, kind)}
+    if engine == "onnx":
+        files, options = {"model.onnx": _onnx(model, kind)}, {}
+    else:
+        import skops.io
+
+        files = {"model.skops": skops.io.dumps(model)}
+        frame = [field.name for field in signature.inputs] if kind == "table" else []
+        options = {"frame": frame, "argmax": True}
     target = Path(tempfile.mkdtemp(prefix="headgate-factory-")) / "artifact"
     write_artifact(
         target,
@@ -162,7 +169,8 @@ def _built(kind: Kind, engine: EngineKind, reference_rows: int) -> Path:
             ref=ModelRef(
                 name=NAMES[kind], version="1", run_id="0" * 32, digest="sha256:" + "0" * 64
             ),
-            engine="onnx",
+            engine="onnx" if engine == "onnx" else "sklearn",
+            options=options,
             signature=signature,
             tolerance=1e-5,
             parity=Parity(rows=reference.rows, mismatched=0, largest=0.0),

@@ -1,4 +1,7 @@
-"""scikit-learn, unconverted: a skops file, loaded with our own list of trusted types."""
+"""scikit-learn, unconverted: a skops file, loaded with our own list of trusted types.
+
+Classes of the model's own come from the source in its room, which is part of the artifact.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import msgspec
 import numpy as np
 
 from headgate.errors import ArtifactError
+from headgate.predictor.engines.source import MODULE, load_source, names_of
 from headgate.predictor.engines.trusted import TRUSTED, check_trees
 
 if TYPE_CHECKING:
@@ -43,8 +47,10 @@ class SklearnEngine:
         from skops.io.exceptions import UntrustedTypesFoundException
         from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
+        own = path / MODULE
+        trusted = TRUSTED | (names_of(load_source(own)) if own.is_file() else frozenset())
         try:
-            self._model = skops.io.load(path / MODEL, trusted=sorted(TRUSTED))
+            self._model = skops.io.load(path / MODEL, trusted=sorted(trusted))
             check_trees(self._model)
         except (UntrustedTypesFoundException, ValueError) as error:
             raise ArtifactError(

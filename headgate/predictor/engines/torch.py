@@ -6,8 +6,6 @@ part of the artifact, so its hash is part of the release.
 
 from __future__ import annotations
 
-import hashlib
-import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -17,23 +15,15 @@ import msgspec
 import numpy as np
 
 from headgate.errors import ArtifactError
+from headgate.predictor.engines.source import MODULE, load_source
 
 if TYPE_CHECKING:
     from headgate.predictor.artifact import Manifest
     from headgate.predictor.signature import Batch, Outputs, Signature
 
-__all__ = [
-    "MODULE",
-    "WEIGHTS",
-    "TorchCall",
-    "TorchEngine",
-    "TorchOptions",
-    "load_source",
-    "make_module",
-]
+__all__ = ["WEIGHTS", "TorchCall", "TorchEngine", "TorchOptions", "make_module"]
 
 WEIGHTS = "model.safetensors"
-MODULE = "module.py"
 
 
 class TorchOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,17 +114,6 @@ class TorchCall:
             array = answer[field.name].cpu().numpy()
             outputs[field.name] = array.astype(field.numpy, copy=False).reshape(-1, *field.shape)
         return outputs
-
-
-def load_source(path: Path) -> types.ModuleType:
-    """Run a module's source file; nothing is written beside it."""
-    source = path.read_bytes()
-    module = types.ModuleType(f"headgate_module_{hashlib.sha256(source).hexdigest()[:16]}")
-    module.__file__ = str(path)
-    # Dataclasses and type hints look their module up by name.
-    sys.modules[module.__name__] = module
-    exec(compile(source, str(path), "exec"), vars(module))  # noqa: S102
-    return module
 
 
 def make_module(source: types.ModuleType) -> Any:

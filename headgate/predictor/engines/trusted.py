@@ -90,23 +90,43 @@ def check_trees(model: Any) -> int:
     from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
     from sklearn.tree._tree import Tree
 
-    count = 0
+    trees: set[int] = set()
+    checked: set[int] = set()
     for part in parts_of(model):
-        if isinstance(part, Tree):
-            inner = np.flatnonzero(part.children_left != -1)
-            _check_children(inner, part.children_left[inner], part.node_count)
-            _check_children(inner, part.children_right[inner], part.node_count)
-            _check_below(part.feature[inner], part.n_features)
-            count += 1
-        elif isinstance(part, TreePredictor):
-            inner = np.flatnonzero(part.nodes["is_leaf"] == 0)
-            nodes = part.nodes[inner]
-            _check_children(inner, nodes["left"], len(part.nodes))
-            _check_children(inner, nodes["right"], len(part.nodes))
-            sets = nodes["bitset_idx"][nodes["is_categorical"] == 1]
-            _check_below(sets, len(part.raw_left_cat_bitsets))
-            count += 1
-    return count
+        if isinstance(part, Tree | TreePredictor):
+            trees.add(id(part))
+        owned = [getattr(part, "tree_", None), *_flat(getattr(part, "_predictors", ()))]
+        for tree in owned:
+            if isinstance(tree, Tree):
+                _check_tree(tree, part.n_features_in_)
+                checked.add(id(tree))
+            elif isinstance(tree, TreePredictor):
+                _check_boosted(tree, part.n_features_in_)
+                checked.add(id(tree))
+    if trees != checked:
+        raise ValueError("a tree that belongs to no estimator")
+    return len(trees)
+
+
+def _flat(rows: Any) -> list[Any]:
+    return [each for row in rows for each in row]
+
+
+def _check_tree(tree: Any, features: int) -> None:
+    inner = np.flatnonzero(tree.children_left != -1)
+    _check_children(inner, tree.children_left[inner], tree.node_count)
+    _check_children(inner, tree.children_right[inner], tree.node_count)
+    _check_below(tree.feature[inner], features)
+
+
+def _check_boosted(tree: Any, features: int) -> None:
+    inner = np.flatnonzero(tree.nodes["is_leaf"] == 0)
+    nodes = tree.nodes[inner]
+    _check_children(inner, nodes["left"], len(tree.nodes))
+    _check_children(inner, nodes["right"], len(tree.nodes))
+    _check_below(nodes["feature_idx"], features)
+    sets = nodes["bitset_idx"][nodes["is_categorical"] == 1]
+    _check_below(sets, len(tree.raw_left_cat_bitsets))
 
 
 def _check_children(nodes: Any, children: Any, count: int) -> None:
