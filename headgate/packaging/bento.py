@@ -56,9 +56,11 @@ def build_bento(root: Path, store: Path, models: tuple[ModelRef, ...]) -> tuple[
     _stage(root, files, staged)
     try:
         result = subprocess.run(
-            # Named by hand, the file may lie below a hidden folder.
-            [sys.executable, "-m", "bentoml", "build", "--version", version]
-            + ["--bentofile", str(staged / "bentofile.yaml"), str(staged)],
+            [
+                *(sys.executable, "-m", "bentoml", "build", "--version", version),
+                # Named by hand, the file may lie below a hidden folder.
+                *("--bentofile", str(staged / "bentofile.yaml"), str(staged)),
+            ],
             env=bentoml_environment(store),
             cwd=staged,
             capture_output=True,
