@@ -135,7 +135,7 @@ class Reference:
     def _read(cls, folder: Path) -> Reference:
         json_file, npz_file = (folder / name for name in cls.FILES)
         contents = msgspec.json.decode(json_file.read_bytes(), type=_Contents)
-        with np.load(npz_file, allow_pickle=False) as npz:
+        with npz_file.open("rb") as file, np.load(file, allow_pickle=False) as npz:
             arrays: dict[str, Array] = {key: npz[key] for key in npz.files}
         for key, values in contents.strings.items():
             arrays[key] = np.array([*values, None], dtype=object)[:-1]

@@ -4,9 +4,10 @@ Nothing else is ever raised. A batch that comes out of here holds no value that 
 disturb another one merged with it: names, types, shapes and finiteness are checked.
 
 Rules: a missing or extra input, a wrong type, null where it is not allowed, a number that
-is not finite or does not fit, a ragged or wrong shape, and no rows at all are errors.
+is not finite (in float32) or does not fit, a ragged or wrong shape, and no rows at all are errors.
 Integers are fine where floats are wanted; floats where integers are wanted only if they are
-integral; booleans are never numbers. The strings ``"nan"`` and ``"None"`` are strings.
+integral; booleans are never numbers. The strings ``"nan"`` and ``"None"`` are strings. NaN,
+which JSON cannot say, is null.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ _WANTED = {
     "float64": "send a number",
 }
 _FLOATS = {"float32", "float64"}
+_LARGEST = float(np.finfo(np.float32).max)
+"""Trees and most graphs compute in float32 whatever the column's type: more would become
+infinity in some engines and an error for a whole batch in others."""
 _SAFE = 3.4e38
 """Any number closer to 0 is finite and fits into float32. Nearly all do, at a tenth of the cost of
 finding out what is wrong with one that does not."""
@@ -230,7 +234,7 @@ def _flat(field: Field, values: list[Any], place: Place) -> Array:
     if dtype == "string":
         return _strings(values, place)
     try:
-        array = np.array(values, dtype=dtype if dtype != "float32" else np.float64)
+        array = np.array(values, dtype=np.float64 if dtype in _FLOATS else dtype)
     except (OverflowError, ValueError):
         raise _does_not_fit(field, values, place) from None
     if dtype in _FLOATS:
@@ -239,23 +243,16 @@ def _flat(field: Field, values: list[Any], place: Place) -> Array:
 
 
 def _finite(field: Field, array: Array, place: Place) -> Array:
-    """Refuse infinities, and NaN where null is not allowed; cast to float32 once."""
-    if np.count_nonzero(np.abs(array) < _SAFE) == array.size:
-        return array if field.dtype == "float64" else array.astype(np.float32, copy=False)
-    bad = np.isinf(array) if field.nullable else ~np.isfinite(array)
-    if field.dtype == "float32" and array.dtype != np.float32:
-        with np.errstate(over="ignore", under="ignore"):
-            narrow = array.astype(np.float32)
-        bad |= np.isinf(narrow)
-    else:
-        narrow = array
+    """Refuse what is not finite in float32, and NaN where null is not allowed; cast once."""
+    size = np.abs(array)
+    bad = size > _LARGEST if field.nullable else ~(size <= _LARGEST)
     if np.logical_or.reduce(bad, axis=None):
         index = int(np.argmax(bad))
         value = array.reshape(-1)[index]
         what = "does not fit into float32" if np.isfinite(value) else "is not a finite number"
         remedy = "send a finite number" + (" or null" if field.nullable else "")
         raise InputError(f"{value} {what}", where=place(index), remedy=remedy)
-    return narrow
+    return array.astype(field.dtype, copy=False)
 
 
 def _strings(values: Sequence[Any], place: Place) -> Array:
@@ -278,7 +275,7 @@ def _value(field: Field, value: Any, place: Place, index: int) -> Any:
     """One value of a column that is not all of the common types."""
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None:
+    if value is None or (isinstance(value, float) and np.isnan(value)):
         if field.nullable:
             return None if field.dtype == "string" else np.nan
         raise InputError("null is not allowed", where=place(index), remedy=_wanted(field))
@@ -301,7 +298,7 @@ def _plain(dtype: DType, value: Any) -> Any:
     if not isinstance(value, float):
         return None
     if dtype in _FLOATS:
-        return None if np.isnan(value) else float(value)
+        return float(value)
     return int(value) if value.is_integer() else None
 
 
@@ -347,7 +344,7 @@ def _array(field: Field, array: Array, where: str) -> Array:
         cast = flat
     elif field.dtype in _FLOATS:
         cast = flat if kind == "f" and flat.itemsize <= 8 else flat.astype(np.float64)
-        cast = _finite(field, cast, place).astype(field.dtype, copy=False)
+        cast = _finite(field, cast, place)
     else:
         cast = _integers(field, flat, place)
     return cast.reshape(-1, *field.shape)

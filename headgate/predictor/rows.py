@@ -1,0 +1,60 @@
+"""Batches as the rows of a JSON request, and predictions of a JSON answer as outputs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from headgate.errors import InputError
+from headgate.predictor.signature import Batch, Outputs, Signature
+
+__all__ = ["batch_to_rows", "predictions_to_outputs"]
+
+
+def batch_to_rows(signature: Signature, batch: Batch) -> list[Any]:
+    """The inverse of :func:`headgate.predictor.rows_to_batch`; missing values become null."""
+    columns = [[_json(value) for value in batch[field.name].tolist()] for field in signature.inputs]
+    if len(columns) == 1 and not signature.is_table:
+        return columns[0]
+    names = [field.name for field in signature.inputs]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def predictions_to_outputs(signature: Signature, predictions: list[Any]) -> Outputs:
+    """What a list of predictions, as the V1 protocol answers them, says.
+
+    Raises:
+        InputError: a prediction has not the outputs of ``signature``.
+    """
+    fields = signature.outputs
+    try:
+        if len(fields) == 1:
+            columns = [predictions]
+        else:
+            columns = [[row[field.name] for row in predictions] for field in fields]
+        outputs = {}
+        for field, values in zip(fields, columns, strict=True):
+            floats = field.dtype.startswith("float")
+            array = np.array(_nan(values) if floats else values, dtype=field.numpy)
+            outputs[field.name] = array.reshape(len(predictions), *field.shape)
+    except (TypeError, ValueError, KeyError) as error:
+        raise InputError(
+            f"no predictions of this model ({type(error).__name__}: {error})",
+            where="predictions",
+            remedy=f"expected {', '.join(field.name for field in fields)}",
+        ) from None
+    return outputs
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_json(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _nan(values: Any) -> Any:
+    if isinstance(values, list):
+        return [_nan(each) for each in values]
+    return math.nan if values is None else values
