@@ -174,7 +174,7 @@ def _refusals(predictor: Predictor, refused: Reference) -> str:
 
 def describe_row(row: Batch, most: int = 300) -> str:
     """One row for a person; long ones are cut."""
-    text = ", ".join(f"{name}={_value(array[0].tolist())}" for name, array in row.items())
+    text = ", ".join(f"{name}={_value(array[:1].tolist()[0])}" for name, array in row.items())
     return text if len(text) <= most else f"{text[:most]}…"
 
 
