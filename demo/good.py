@@ -9,7 +9,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "models" / "flight-delay"))
 
 import train
 
+PARAMS = {
+    **train.PARAMS,
+    "max_iter": 300,
+    "learning_rate": 0.05,
+    "min_samples_leaf": 200,
+    "l2_regularization": 1.0,
+}
+
 if __name__ == "__main__":
-    slower = {"max_iter": 300, "learning_rate": 0.05}
-    calmer = {"min_samples_leaf": 200, "l2_regularization": 1.0}
-    train.main({**train.PARAMS, **slower, **calmer})
+    train.main(PARAMS)
