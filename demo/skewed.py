@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models" / "flight-delay"))
 
@@ -44,11 +45,11 @@ class AsInThisScript:
         self.pipeline = pipeline
         self.classes_ = pipeline.classes_
 
-    def predict(self, X: pd.DataFrame) -> np.ndarray:
+    def predict(self, X: pd.DataFrame) -> Any:
         """Late or not."""
         return self.pipeline.predict(to_metric(X))
 
-    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
+    def predict_proba(self, X: pd.DataFrame) -> Any:
         """How likely each is."""
         return self.pipeline.predict_proba(to_metric(X))
 
