@@ -144,7 +144,6 @@ class Samples:
 
     model: str
     release: str
-    profile: str
     intended_s: npt.NDArray[np.float64]
     """Intended send time, seconds from the start of the measured part."""
     sent_s: npt.NDArray[np.float64]

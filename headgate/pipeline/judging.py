@@ -86,6 +86,7 @@ def _load(
         release=release.tag,
         tolerance=manifest.tolerance,
         load_time_s=server.load_time_s,
+        locustfile=bundle.root / "load_tests" / "locustfile.py",
         workdir=bundle.home / "run",
         progress=bundle.notify,
     )

@@ -22,12 +22,18 @@ def batch_to_rows(signature: Signature, batch: Batch) -> list[Any]:
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def predictions_to_outputs(signature: Signature, predictions: list[Any]) -> Outputs:
-    """What a list of predictions, as the V1 protocol answers them, says.
+def predictions_to_outputs(signature: Signature, predictions: list[Any], *, rows: int) -> Outputs:
+    """What the predictions for so many rows, as the V1 protocol answers them, say.
 
     Raises:
-        InputError: a prediction has not the outputs of ``signature``.
+        InputError: there are more or fewer, or one has not the outputs of ``signature``.
     """
+    if len(predictions) != rows:
+        raise InputError(
+            f"{len(predictions)} predictions for {rows} rows",
+            where="predictions",
+            remedy="expected one a row",
+        )
     fields = signature.outputs
     try:
         if len(fields) == 1:
@@ -38,7 +44,7 @@ def predictions_to_outputs(signature: Signature, predictions: list[Any]) -> Outp
         for field, values in zip(fields, columns, strict=True):
             floats = field.dtype.startswith("float")
             array = np.array(_nan(values) if floats else values, dtype=field.numpy)
-            outputs[field.name] = array.reshape(len(predictions), *field.shape)
+            outputs[field.name] = array.reshape(rows, *field.shape)
     except (TypeError, ValueError, KeyError) as error:
         raise InputError(
             f"no predictions of this model ({type(error).__name__}: {error})",

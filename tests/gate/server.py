@@ -1,0 +1,144 @@
+"""A small real HTTP server that speaks the V1 protocol, as well or as badly as a test wants."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+
+from headgate.predictor import Field, Reference, Signature
+
+ROWS = 64
+SIGNATURE = Signature(
+    inputs=(
+        Field(name="carrier", dtype="string", nullable=True),
+        Field(name="wind", dtype="float64", nullable=True),
+    ),
+    outputs=(
+        Field(name="label", dtype="string"),
+        Field(name="probabilities", dtype="float32", shape=(2,)),
+    ),
+    task="classification",
+    classes=("late", "on time"),
+)
+Answer = Callable[[list[dict[str, Any]]], tuple[int, bytes]]
+
+
+def predict(row: dict[str, Any]) -> dict[str, Any]:
+    """What this "model" makes of a row: every row of the reference something else."""
+    late = (50 if row["wind"] is None else row["wind"]) / 100 + 0.003 * (row["carrier"] == "UA")
+    return {"label": "late" if late > 0.5 else "on time", "probabilities": [late, 1 - late]}
+
+
+def reference() -> Reference:
+    """Rows with and without nulls, and what :func:`predict` makes of them."""
+    wind = np.arange(ROWS, dtype=np.float64)
+    wind[::8] = np.nan
+    carrier = np.array(["UA", None, "DL", "B6"] * (ROWS // 4), dtype=object)
+    rows = [
+        {"carrier": name, "wind": None if np.isnan(speed) else speed}
+        for name, speed in zip(carrier, wind, strict=True)
+    ]
+    answers = [predict(row) for row in rows]
+    return Reference(
+        inputs={"carrier": carrier, "wind": wind},
+        outputs={
+            "label": np.array([answer["label"] for answer in answers], dtype=object),
+            "probabilities": np.array(
+                [answer["probabilities"] for answer in answers], dtype=np.float32
+            ),
+        },
+        task="classification",
+        classes=SIGNATURE.classes,
+    )
+
+
+def right(rows: list[dict[str, Any]]) -> tuple[int, bytes]:
+    """What the model would answer."""
+    answers = [predict(row) for row in rows]
+    return 200, json.dumps({"predictions": answers, "release": "r:1"}).encode()
+
+
+@dataclass
+class Server:
+    """One running server."""
+
+    answer: Answer = right
+    delay_s: float = 0.0
+    dies_after: int | None = None
+    """Requests after which it is gone, connections and all."""
+    seen: list[float] = field(default_factory=list)
+    """When each request arrived."""
+    paths: set[str] = field(default_factory=set)
+    url: str = ""
+    connections: list[socket.socket] = field(default_factory=list)
+
+    def die(self, listener: ThreadingHTTPServer) -> None:
+        listener.shutdown()
+        listener.server_close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def serving(**how: Any) -> Iterator[Server]:
+    """A server on a free port."""
+    server = Server(**how)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body in one packet
+        disable_nagle_algorithm = True
+
+        def setup(self) -> None:
+            super().setup()
+            server.connections.append(self.request)
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            server.seen.append(time.perf_counter())
+            server.paths.add(self.path)
+            if server.dies_after is not None and len(server.seen) > server.dies_after:
+                if len(server.seen) == server.dies_after + 1:
+                    server.die(listener)
+                self.close_connection = True
+                return
+            time.sleep(server.delay_s)
+            status, answer = server.answer(json.loads(body)["instances"])
+            self.send_response(status)
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def finish(self) -> None:
+            with contextlib.suppress(OSError):  # the other side may be gone
+                super().finish()
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    class Listener(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 512
+
+        def handle_error(self, *args: Any) -> None:
+            pass  # a generator that goes away resets its connections
+
+    listener = Listener(("127.0.0.1", 0), Handler)
+    server.url = f"http://127.0.0.1:{listener.server_port}"
+    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.die(listener)
+        thread.join(10)
