@@ -38,7 +38,7 @@ __all__ = ["INLINE_S", "MERGE_S", "BatchObserver", "Batcher"]
 
 INLINE_S = 1e-3
 """The longest call, seconds, that may hold the event loop."""
-MERGE_S = 8e-6
+MERGE_S = 15e-6
 """Fixed cost of a call, seconds, above which sharing one pays: what merging costs a request."""
 _LEARN_EVERY = 16
 """Of calls that run at once, every so many is learned from."""

@@ -32,7 +32,8 @@ from headgate.serving.launch.environment import DRAIN_S, PARENT
 
 __all__ = ["DevelopmentServer", "WorkerServer", "answers_ready", "install", "retire"]
 
-logger = logging.getLogger("headgate.serving")
+# BentoML silences the loggers it does not know.
+logger = logging.getLogger("bentoml.headgate")
 
 IDLE_S = 5.0
 """While draining, how long an open connection without a request is kept for what may still come."""
@@ -212,6 +213,7 @@ class WorkerServer(_Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._received = 0
+        self._told = (0, 0)
         self._accepting: set[asyncio.Task[Any]] = set()
         self._last_one = asyncio.Event()
         self._unfit = False
@@ -237,8 +239,10 @@ class WorkerServer(_Server):
         self._tell("ready")
 
     async def on_tick(self, counter: int) -> bool:
-        """Twice a second, show a sign of life."""
-        if counter % 5 == 0:
+        """Show a sign of life twice a second, and soon when connections came or went."""
+        now = (len(self.server_state.connections), self._received)
+        if counter % 5 == 0 or now != self._told:
+            self._told = now
             self._tell("beat")
         return await super().on_tick(counter)
 

@@ -28,6 +28,7 @@ from headgate.serving.http import (
 )
 from headgate.serving.job import ClientGoneError
 from headgate.serving.metrics import ServingMetrics, SurfaceMetrics
+from headgate.serving.wire import Wire, received
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,7 @@ class Endpoint:
         self._surface = surface
         self._counts = SurfaceMetrics(metrics, surface.name, model.name)
         self._max_body = max_body
-        self._headers = [JSON, *surface.headers]
+        self._wire = Wire([JSON, *surface.headers])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -61,7 +62,9 @@ class Endpoint:
         head: Head = dict(scope["headers"])
         try:
             accept_json(head)
-            body = await read_body(head, receive, self._max_body)
+            body = received(receive, self._max_body)
+            if body is None:
+                body = await read_body(head, receive, self._max_body)
             asked = self._surface.decode(body)
             content = await self._predict(asked, began, head, still_there(receive))
         except TooLargeError as error:
@@ -75,14 +78,7 @@ class Endpoint:
         except asyncio.CancelledError:
             self._counts.failed("gone", monotonic() - began)
             raise
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [*self._headers, (b"content-length", b"%d" % len(content))],
-            }
-        )
-        await send({"type": "http.response.body", "body": content})
+        await self._wire.answer(content, send)
         self._counts.answered(monotonic() - began)
 
     async def answer(self, decode: Callable[[], Asked], head: Head) -> tuple[int, bytes, Headers]:

@@ -93,6 +93,8 @@ def _rows(parts: Sequence[Part]) -> int:
 def _merged(parts: Sequence[Part]) -> Batch:
     if len(parts) == 1:
         batch, start, stop, _ = parts[0]
+        if stop - start == len(next(iter(batch.values()))):
+            return batch
         return {name: array[start:stop] for name, array in batch.items()}
     return {
         name: np.concatenate([part.batch[name][part.start : part.stop] for part in parts])
@@ -114,7 +116,7 @@ def _split(outputs: Outputs, parts: Sequence[Part]) -> list[Result]:
 
 def _checked(outputs: Outputs, rows: int) -> Outputs:
     for name, array in outputs.items():
-        if array.shape[:1] != (rows,):
+        if len(array) != rows:
             raise ServingError(f"{len(array)} rows of {name} for {rows} rows of input")
     return outputs
 

@@ -24,6 +24,8 @@ ENTRY = "entry"
 """What metrics call the service that clients reach."""
 _TICK_S = 0.25
 _LAST_ATTEMPTS_S = 0.05
+_CATCH_UP_S = 0.005
+_AT_A_TIME = 64
 _GIVE_UP_AFTER = 3
 
 
@@ -60,6 +62,8 @@ class Worker:
         self.ready = False
         self.retiring_until: float | None = None
         self.last_words = ""
+        self.last_given = 0.0
+        """When it was last given a connection."""
         self._on_report = on_report
         self._open = self._received = self._sent = 0
         self._channel, theirs = socket.socketpair()
@@ -97,6 +101,7 @@ class Worker:
         if not hand_over(self._channel, connection):
             return False
         self._sent += 1
+        self.last_given = time.monotonic()
         return True
 
     def drain(self, until: float) -> None:
@@ -170,6 +175,7 @@ class Pool:
         self._retired: set[Worker] = set()
         self._failures = 0
         self._draining = False
+        self._held: socket.socket | None = None
         self._timers: set[asyncio.TimerHandle] = set()
 
     def start(self) -> None:
@@ -199,8 +205,7 @@ class Pool:
             timer.cancel()
         refuse_new(self._listener)
         await asyncio.sleep(_LAST_ATTEMPTS_S)
-        loop.remove_reader(self._listener)
-        self._accept()
+        await self._take_the_rest()
         self._listener.close()
         until = loop.time() + self._timing.drain_s
         for worker in list(self._current.values()):
@@ -306,34 +311,78 @@ class Pool:
         self._census.live(self.name, living)
 
     def _accept(self) -> None:
-        """Take what waits in the kernel's queue, all of it when draining."""
-        for _ in range(1_000_000 if self._draining else 64):
-            try:
-                connection, _ = self._listener.accept()
-            except BlockingIOError:
+        """Take some of what waits in the kernel's queue."""
+        for _ in range(_AT_A_TIME):
+            connection = self._next()
+            if connection is None:
                 return
-            except OSError as error:
-                self._say(f"cannot accept connections: {error.strerror}")
-                self._pause_accepting()
+            if not self._place(connection):
+                self._hold(connection)
                 return
-            self._place(connection)
 
-    def _pause_accepting(self) -> None:
-        """Out of file descriptors: trying again at once would only burn the CPU."""
+    def _next(self) -> socket.socket | None:
+        """The next connection that waits in the kernel's queue."""
+        try:
+            return self._listener.accept()[0]
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            # Out of file descriptors: trying again at once would only burn the CPU.
+            self._say(f"cannot accept connections: {error.strerror}")
+            self._pause(0.2)
+            return None
+
+    def _pause(self, seconds: float) -> None:
+        """Leave what comes in the kernel's queue for a moment."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._listener)
         if not self._draining:
-            self._later(0.2, lambda: loop.add_reader(self._listener, self._accept))
+            self._later(seconds, lambda: loop.add_reader(self._listener, self._accept))
 
-    def _place(self, connection: socket.socket) -> None:
-        """Give a connection to the least busy worker that answers, or answer it ourselves."""
+    def _hold(self, connection: socket.socket) -> None:
+        """Keep a connection until a worker has caught up with those it was given."""
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._held = connection
+        if not self._draining:
+            self._later(_CATCH_UP_S, self._give_held)
+
+    def _give_held(self) -> None:
+        connection, self._held = self._held, None
+        if connection is None:
+            return
+        if self._place(connection):
+            asyncio.get_running_loop().add_reader(self._listener, self._accept)
+        else:
+            self._hold(connection)
+
+    async def _take_the_rest(self) -> None:
+        """Empty the kernel's queue, and give all of it to the workers."""
+        asyncio.get_running_loop().remove_reader(self._listener)
+        connection, self._held = self._held or self._next(), None
+        while connection is not None:
+            if self._place(connection):
+                connection = self._next()
+            else:
+                await asyncio.sleep(_CATCH_UP_S)
+
+    def _place(self, connection: socket.socket) -> bool:
+        """Give a connection to the least busy worker that answers, or answer it ourselves.
+
+        False when it fits in no worker's channel just now.
+        """
         able = [worker for worker in self._current.values() if worker.answers(self._timing)]
-        free = sorted((w for w in able if w.load < self._most), key=lambda worker: worker.load)
+        free = sorted(
+            (worker for worker in able if worker.load < self._most),
+            key=lambda worker: (worker.load, worker.last_given),
+        )
         if any(worker.take(connection) for worker in free):
             connection.close()
-        elif able:
+        elif any(worker.process.poll() is None for worker in free):
+            return False
+        elif able and not free:
             self._standin.take(connection, "every worker has as many connections as it may")
         elif self.ready.is_set():
             self._standin.take(connection, "no worker can answer; they are being replaced")
         else:
             self._standin.take(connection, "starting: no worker is ready yet")
+        return True

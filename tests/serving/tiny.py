@@ -67,7 +67,7 @@ def echo(address: str, query: str = "") -> dict[str, Any]:
 
 def metric(address: str, name: str, **labels: str) -> float:
     """The sum of a metric's samples that have these labels."""
-    text = get(address, "/metrics")[1].decode()
+    text = get(address, "/metrics", timeout=1)[1].decode()
     total = 0.0
     for line in text.splitlines():
         found = re.match(rf"{name}(?:\{{(.*)\}})? (\S+)$", line)

@@ -38,6 +38,10 @@ def main(arguments: list[str]) -> None:
         from _bentoml_impl.worker.service import main as serve
 
         serve(args=arguments, standalone_mode=False)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            _fail(channel, end.code)
+        raise
     except HeadgateError as error:  # said in a way that needs no traceback
         _fail(channel, str(error))
         sys.stderr.write(f"{error}\n")

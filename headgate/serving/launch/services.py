@@ -6,6 +6,7 @@ BentoML and the user's code, which the launcher leaves to a child.
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -87,7 +88,7 @@ def _load(path: str) -> tuple[ServiceSpec, ...]:
             ServiceSpec(
                 name=service.name,
                 workers=workers if isinstance(workers, int) else 1,
-                gpus=int((service.config.get("resources") or {}).get("gpu", 0)),
+                gpus=math.ceil(float((service.config.get("resources") or {}).get("gpu", 0))),
             )
         )
     return tuple(specs)

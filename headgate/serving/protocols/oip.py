@@ -17,12 +17,11 @@ import numpy as np
 import orjson
 
 from headgate.errors import HeadgateError, InputError
-from headgate.predictor import Field, Outputs, arrays_to_batch, columns_to_batch
+from headgate.predictor import Batch, Field, Outputs, values_to_array
 from headgate.serving.http import loads
 from headgate.serving.surface import Asked
 
 if TYPE_CHECKING:
-    from headgate.predictor import Array
     from headgate.serving.model import Model
 
 __all__ = ["Tensors", "metadata", "server"]
@@ -88,18 +87,10 @@ class Tensors:
         if not _KNOWN.issuperset(request):
             extra = next(name for name in request if name not in _KNOWN)
             raise InputError(f"{extra[:60]!r} is unknown", where="body", remedy=_REMEDY)
-        columns: dict[str, list[Any]] = {}
-        tensors: dict[str, Array] = {}
+        batch: Batch = {}
         for index, tensor in enumerate(request["inputs"]):
-            self._take(tensor, f"inputs[{index}]", columns, tensors)
-        if tensors and not columns:
-            batch = arrays_to_batch(self._signature, tensors)
-        elif columns and not tensors:
-            batch = columns_to_batch(self._signature, columns)
-        else:
-            nested = {name: tensor.tolist() for name, tensor in tensors.items()}
-            batch = columns_to_batch(self._signature, {**columns, **nested})
-        rows = len(next(iter(batch.values())))
+            self._take(tensor, f"inputs[{index}]", batch)
+        rows = self._rows(batch)
         wanted = request.get("outputs")
         return Asked(batch, rows, (request.get("id"), wanted and self._wanted(wanted)))
 
@@ -125,14 +116,8 @@ class Tensors:
         """See :class:`headgate.serving.surface.Surface`."""
         return orjson.dumps({"error": str(error)})
 
-    def _take(
-        self,
-        tensor: Any,
-        where: str,
-        columns: dict[str, list[Any]],
-        tensors: dict[str, Array],
-    ) -> None:
-        """Sort one tensor of the request into columns (as they came) and arrays."""
+    def _take(self, tensor: Any, where: str, batch: Batch) -> None:
+        """Add one tensor of the request to the batch."""
         if type(tensor) is not dict or not _TENSOR.issuperset(tensor):
             raise InputError("not a tensor", where=where, remedy=_REMEDY)
         name = tensor.get("name")
@@ -144,7 +129,7 @@ class Tensors:
                 where=f"{where}.name",
                 remedy=f"known: {known}",
             )
-        if name in columns or name in tensors:
+        if name in batch:
             raise InputError(f"input {name!r} is there twice", where=where, remedy="send it once")
         if tensor.get("datatype") not in _ACCEPTED[field.dtype]:
             raise InputError(
@@ -160,28 +145,30 @@ class Tensors:
                 where=f"{where}.data",
                 remedy="send the values as a JSON list",
             )
-        shape = self._shape(field, tensor.get("shape"), where)
-        flat = _flattened(data, shape, where)
-        if field.shape:
-            tensors[field.name] = _array(field, flat, where).reshape(shape)
-        else:
-            columns[field.name] = flat
+        shape = _shape(field, tensor.get("shape"), where)
+        array = values_to_array(field, _flattened(data, shape, where), where=f"{where}.data")
+        batch[field.name] = array.reshape(shape) if field.shape else array
 
-    def _shape(self, field: Field, shape: Any, where: str) -> list[int]:
-        wanted = list(field.shape)
-        if (
-            type(shape) is not list
-            or not all(type(size) is int and size >= 0 for size in shape)
-            or (shape[1:] != wanted and (wanted or shape[1:] != [1]))
-            or not shape
-        ):
-            sizes = ", ".join(["rows", *map(str, wanted)])
+    def _rows(self, batch: Batch) -> int:
+        """How many rows all the inputs have."""
+        if len(batch) != len(self._fields):
+            field = next(field for name, field in self._fields.items() if name not in batch)
             raise InputError(
-                f"{str(shape)[:60]} is not its shape",
-                where=f"{where}.shape",
-                remedy=f"send [{sizes}]",
+                f"input {field.name!r} is missing",
+                where="inputs",
+                remedy=f"send a tensor of {DATATYPES[field.dtype]}",
             )
-        return shape
+        counts = {len(array) for array in batch.values()}
+        if counts == {0}:
+            raise InputError("no rows", where="inputs", remedy="send at least one")
+        if len(counts) > 1:
+            found = ", ".join(f"{name} {len(array)}" for name, array in batch.items())
+            raise InputError(
+                f"inputs differ in their rows: {found}",
+                where="inputs",
+                remedy="send as many rows for every input",
+            )
+        return counts.pop()
 
     def _wanted(self, outputs: Any) -> list[str]:
         """The names of the outputs asked for."""
@@ -204,6 +191,23 @@ class Tensors:
         return names
 
 
+def _shape(field: Field, shape: Any, where: str) -> list[int]:
+    wanted = list(field.shape)
+    if (
+        type(shape) is not list
+        or not all(type(size) is int and size >= 0 for size in shape)
+        or (shape[1:] != wanted and (wanted or shape[1:] != [1]))
+        or not shape
+    ):
+        sizes = ", ".join(["rows", *map(str, wanted)])
+        raise InputError(
+            f"{str(shape)[:60]} is not its shape",
+            where=f"{where}.shape",
+            remedy=f"send [{sizes}]",
+        )
+    return shape
+
+
 def _flattened(data: list[Any], shape: list[int], where: str) -> list[Any]:
     """Values row by row, as many as the shape says, nested like it or not at all."""
     size = prod(shape)
@@ -223,39 +227,6 @@ def _flattened(data: list[Any], shape: list[int], where: str) -> list[Any]:
         where=f"{where}.data",
         remedy=f"send {size} values, or lists nested like the shape",
     )
-
-
-def _array(field: Field, flat: list[Any], where: str) -> Array:
-    """The values of a tensor, types checked; range and finiteness are the validation's."""
-    if field.dtype == "string":
-        array = np.empty(len(flat), dtype=object)
-        for index, value in enumerate(flat):
-            array[index] = value
-        return array
-    if field.nullable and None in flat:
-        flat = [np.nan if value is None else value for value in flat]
-    plain = {bool} if field.dtype == "bool" else {int, float}
-    if not plain.issuperset(map(type, flat)):
-        index = next(i for i, value in enumerate(flat) if type(value) not in plain)
-        kind = "true or false" if field.dtype == "bool" else "a number"
-        raise InputError(
-            f"{_shown(flat[index])} is no {field.dtype}",
-            where=f"{where}.data[{index}]",
-            remedy=f"send {kind}",
-        )
-    if field.dtype == "bool":
-        return np.array(flat, dtype=np.bool_)
-    if field.dtype == "int64" and float not in set(map(type, flat)):
-        # Through float64 the last digits would be lost.
-        try:
-            return np.array(flat, dtype=np.int64)
-        except OverflowError:
-            return np.array(flat, dtype=np.float64)
-    return np.array(flat, dtype=np.float64)
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else str(value)[:60]
 
 
 def metadata(model: Model) -> bytes:

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from headgate.serving.drain import install, retire
+from headgate.serving.launch import connections
 
 
 class TinyService(bentoml.Service):
@@ -55,8 +56,8 @@ app = Starlette(
     ]
 )
 
-if why := os.environ.get("TINY_BROKEN"):
-    raise RuntimeError(why)
+if patience := os.environ.get("TINY_PATIENCE"):
+    connections.HEADER_S = connections.BODY_S = float(patience)
 
 
 @bentoml.service(service_class=TinyService)
