@@ -10,6 +10,7 @@ import json
 import os
 import random
 from pathlib import Path
+from urllib.parse import quote
 
 from locust import FastHttpUser, constant_throughput, task
 
@@ -26,7 +27,7 @@ def requests() -> list[tuple[str, bytes]]:
     for folder in sorted(path.parent for path in BUNDLE.glob("*/predictor.json")):
         manifest = read_manifest(folder)
         reference = Reference.load(folder / "reference")
-        path = f"/v1/models/{manifest.ref.name}:predict"
+        path = f"/v1/models/{quote(manifest.ref.name)}:predict"
         rows = batch_to_rows(manifest.signature, reference.inputs)
         found += [(path, json.dumps({"instances": [row]}).encode()) for row in rows]
     if not found:

@@ -82,6 +82,8 @@ def test_all_names_are_sorted_and_there() -> None:
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         if name.startswith("headgate.predictor.engines"):
             continue  # each imports the library it is for
+        if name == "headgate.gate.generator":
+            continue  # Locust's import replaces the locks of this process
         module = importlib.import_module(name)
         names = getattr(module, "__all__", None)
         if names is not None:

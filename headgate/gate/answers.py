@@ -12,13 +12,15 @@ import numpy.typing as npt
 
 from headgate.errors import InputError
 from headgate.gate.plan import Run
-from headgate.predictor import Reference, Signature, difference
+from headgate.predictor import Array, Outputs, Reference, Signature, difference
 from headgate.predictor.rows import predictions_to_outputs
 
 __all__ = ["Compared", "compare"]
 
 _WORDS = 120
 """Characters of a server's own words that are quoted."""
+_GARBAGE = (msgspec.DecodeError, UnicodeDecodeError, OverflowError, RecursionError)
+"""What reading a hostile body raises: no JSON, endless digits, endless brackets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ def compare(
     Afterwards, and equal answers to equal requests once: it takes no time from the generator.
     An answer that names another release than ``release`` is an error: something else answered.
     """
+    expected = {name: _in_json(array) for name, array in reference.outputs.items()}
     known: dict[tuple[int, int, bytes], tuple[str, bool]] = {}
     quoted: dict[int, str] = {}
     found = []
@@ -76,7 +79,12 @@ def compare(
             body = run.answers[index]
             if status == 200:
                 known[key] = _judge(
-                    body, wanted, reference, signature, tolerance=tolerance, release=release
+                    body,
+                    {name: array[wanted] for name, array in expected.items()},
+                    signature,
+                    rows=len(wanted),
+                    tolerance=tolerance,
+                    release=release,
                 )
             else:
                 # A status is one cause; its first words stand for all.
@@ -92,29 +100,34 @@ def compare(
 
 def _judge(
     body: bytes,
-    rows: npt.NDArray[np.int64],
-    reference: Reference,
+    expected: Outputs,
     signature: Signature,
     *,
+    rows: int,
     tolerance: float,
     release: str,
 ) -> tuple[str, bool]:
     """What is wrong with the answer, if anything, and whether it is the reference's."""
     try:
         answer = msgspec.json.decode(body, type=_Answer)
-        outputs = predictions_to_outputs(signature, answer.predictions, rows=len(rows))
-    except (msgspec.DecodeError, UnicodeDecodeError, InputError):
+        with np.errstate(over="ignore"):  # a number too large for its type is infinite: wrong
+            outputs = predictions_to_outputs(signature, answer.predictions, rows=rows)
+    except (*_GARBAGE, InputError):
         return "HTTP 200 without the model's predictions", False
     if answer.release not in {"", release}:
         return f"answered by {answer.release[:_WORDS]}, not by {release}", False
-    expected = {name: array[rows] for name, array in reference.outputs.items()}
     return "", bool(difference(outputs, expected, tolerance).ok.all())
+
+
+def _in_json(array: Array) -> Array:
+    """What is left of an output in JSON, which has null for whatever is no finite number."""
+    return np.where(np.isfinite(array), array, np.nan) if array.dtype.kind == "f" else array
 
 
 def _quote(status: int, body: bytes) -> str:
     try:
         problem = msgspec.json.decode(body, type=_Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _GARBAGE:
         return f"HTTP {status}"
     words = ": ".join(part for part in (problem.where, problem.error) if part)
     return f"HTTP {status} ({words[:_WORDS]})" if words else f"HTTP {status}"

@@ -8,6 +8,7 @@ less. Here one user sends every request of a plan at its moment, each in a green
 from __future__ import annotations
 
 import gc
+import logging
 import math
 import os
 import time
@@ -28,6 +29,8 @@ LEAD_S = 0.2
 """Between reading the plan and its first moment."""
 HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
 
+logger = logging.getLogger(__name__)
+
 
 class PlannedLoad(FastHttpUser):  # type: ignore[misc]
     """One user that sends every request of the plan at its moment, answered or not."""
@@ -41,13 +44,16 @@ class PlannedLoad(FastHttpUser):  # type: ignore[misc]
     def follow_plan(self) -> None:
         """Send everything, write down what came of it, and end the run.
 
-        It ends whatever happens: Locust would log an exception and begin the task anew.
+        It ends whatever happens: Locust would begin a task that fails anew.
         """
         gevent.spawn(self.end_with, os.getppid())
         try:
             folder = Path(os.environ[PLAN])
             self.plan = read_plan(folder)
             write_run(folder, self.send_all(self.plan))
+        except Exception:
+            # Ending the run ends this greenlet, and with it an exception that nobody has told.
+            logger.exception("the plan was not carried out")
         finally:
             self.environment.runner.quit()
 
@@ -117,4 +123,4 @@ def _cause(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(original, OSError) and original.strerror:
         return original.strerror.lower()
-    return str(original) or type(original).__name__
+    return str(original).rstrip(".") or type(original).__name__

@@ -18,6 +18,8 @@ BUSY = 0.9
 """A generator that uses more of its core than this measures itself."""
 SUSTAINED = 0.99
 """Share of the offered requests that must be answered in time for a rate to count."""
+NAMED = 5
+"""Causes of errors that a reason names."""
 
 
 def judge(
@@ -29,15 +31,17 @@ def judge(
     data and what it asks for is shown; in between, and where the samples are too few or the
     generator measured itself, it is inconclusive.
     """
-    few = _too_few(samples, profile)
-    doubt = few or _generator_at_fault(samples, max_generator_lateness_ms)
-    return (
-        _p95(samples, slo, doubt),
-        _throughput(samples, slo, doubt),
-        _error_rate(samples, slo, few),
-        _load_time(samples, slo),
-        _parity(samples, few),
-    )
+    # A request without an answer has an infinite time, and infinities have no difference.
+    with np.errstate(invalid="ignore", over="ignore"):
+        few = _too_few(samples, profile)
+        doubt = few or _generator_at_fault(samples, max_generator_lateness_ms)
+        return (
+            _p95(samples, slo, doubt),
+            _throughput(samples, slo, doubt),
+            _error_rate(samples, slo, few),
+            _load_time(samples, slo),
+            _parity(samples, few),
+        )
 
 
 def conclude(
@@ -185,7 +189,7 @@ def _error_rate(samples: Samples, slo: SloConfig, few: str) -> Check:
     count = len(samples.ok)
     failed = count - int(samples.ok.sum())
     low, high = clopper_pearson(failed, count)
-    causes = ", ".join(f"{number:,} x {cause}" for cause, number in sorted(samples.errors.items()))
+    causes = _causes(samples.errors)
     numbers = (
         f"{failed:,} of {count:,} requests failed"
         + (f" ({causes})" if causes else "")
@@ -196,7 +200,7 @@ def _error_rate(samples: Samples, slo: SloConfig, few: str) -> Check:
         outcome, reason = Outcome.FAIL, f"{numbers}."
     elif few:
         outcome, reason = Outcome.INCONCLUSIVE, f"The error rate is unknown: {few}."
-    elif failed <= slo.max_error_rate * count:
+    elif failed / count <= slo.max_error_rate:
         outcome, reason = Outcome.PASS, f"{numbers}."
     else:
         outcome, reason = Outcome.INCONCLUSIVE, f"{numbers}: too few to tell, measure longer."
@@ -211,6 +215,15 @@ def _error_rate(samples: Samples, slo: SloConfig, few: str) -> Check:
         limit=slo.max_error_rate,
         interval=(low, high),
     )
+
+
+def _causes(errors: dict[str, int]) -> str:
+    """The most frequent first."""
+    ranked = sorted(errors.items(), key=lambda item: (-item[1], item[0]))
+    words = [f"{number:,} x {cause}" for cause, number in ranked[:NAMED]]
+    if rest := ranked[NAMED:]:
+        words.append(f"{sum(number for _, number in rest):,} of {len(rest):,} other kinds")
+    return ", ".join(words)
 
 
 def _load_time(samples: Samples, slo: SloConfig) -> Check:

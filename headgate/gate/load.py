@@ -67,8 +67,9 @@ def _locust(
     """Its exit code."""
     command = [
         *(sys.executable, "-m", "locust", "--locustfile", str(locustfile), "--host", url),
-        *("--headless", "--users", "1", "--loglevel", "WARNING", "--only-summary"),
-        "--exit-code-on-error=0",
+        *("--headless", "--users", "1", "--only-summary", "--exit-code-on-error=0"),
+        # Python's own logging shows warnings and no tables: the last words are of what went wrong.
+        "--skip-log-setup",
     ]
     # Neither LOCUST_… nor a locust.conf or pyproject.toml of the caller's folder has a say.
     mine = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 import numpy as np
@@ -77,7 +77,7 @@ def measure(
     )
     order = _order(len(bodies), len(at_s), seed)
     plan = Plan(
-        path=f"/v1/models/{model}:predict",
+        path=f"/v1/models/{quote(model)}:predict",
         bodies=tuple(bodies),
         order=tuple(order.tolist()),
         at_s=tuple(at_s.tolist()),
@@ -119,6 +119,8 @@ def _reach(url: str) -> None:
         raise _no_address(url, "not an http address")
     try:
         socket.create_connection((parts.hostname, port), timeout=_CONNECT_S).close()
+    except UnicodeError as error:
+        raise _no_address(url, str(error)) from None
     except OSError as error:
         raise ServingError(
             f"nobody answers ({error.strerror or error})",

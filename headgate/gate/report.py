@@ -18,7 +18,7 @@ def markdown(verdict: Verdict) -> str:
     lines = [
         f"## {_MARK[verdict.outcome]}: {verdict.release}",
         "",
-        verdict.reason,
+        _cell(verdict.reason),
         "",
         "| model | check | verdict | why |",
         "|---|---|---|---|",
@@ -34,4 +34,7 @@ def markdown(verdict: Verdict) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """On one line, with neither cells nor HTML of its own: it may quote a server."""
+    for special in "\\|<":
+        text = text.replace(special, f"\\{special}")
+    return " ".join(text.split())

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
+from msgspec.structs import replace
 
 from headgate.errors import InputError
 from headgate.predictor.signature import Batch, Outputs, Signature
+from headgate.predictor.validation import columns_to_batch
 
 __all__ = ["batch_to_rows", "predictions_to_outputs"]
 
@@ -35,32 +36,26 @@ def predictions_to_outputs(signature: Signature, predictions: list[Any], *, rows
             remedy="expected one a row",
         )
     fields = signature.outputs
-    try:
-        if len(fields) == 1:
-            columns = [predictions]
-        else:
-            columns = [[row[field.name] for row in predictions] for field in fields]
-        outputs = {}
-        for field, values in zip(fields, columns, strict=True):
-            floats = field.dtype.startswith("float")
-            array = np.array(_nan(values) if floats else values, dtype=field.numpy)
-            outputs[field.name] = array.reshape(rows, *field.shape)
-    except (TypeError, ValueError, KeyError) as error:
-        raise InputError(
-            f"no predictions of this model ({type(error).__name__}: {error})",
-            where="predictions",
-            remedy=f"expected {', '.join(field.name for field in fields)}",
-        ) from None
-    return outputs
+    # JSON has no number that is not finite, so null stands for it.
+    answers = tuple(
+        replace(field, nullable=field.dtype in ("float32", "float64")) for field in fields
+    )
+    if len(fields) == 1:
+        columns = {fields[0].name: predictions}
+    else:
+        try:
+            columns = {field.name: [row[field.name] for row in predictions] for field in fields}
+        except (TypeError, KeyError) as error:
+            raise InputError(
+                f"no predictions of this model ({type(error).__name__}: {error})",
+                where="predictions",
+                remedy=f"expected {', '.join(field.name for field in fields)}",
+            ) from None
+    shape = Signature(inputs=answers, outputs=fields, task=signature.task)
+    return columns_to_batch(shape, columns, where="predictions")
 
 
 def _json(value: Any) -> Any:
     if isinstance(value, list):
         return [_json(each) for each in value]
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _nan(values: Any) -> Any:
-    if isinstance(values, list):
-        return [_nan(each) for each in values]
-    return math.nan if values is None else values

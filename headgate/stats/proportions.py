@@ -20,10 +20,12 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tu
     binomial", Biometrika 26 (1934), 404-413.
 
     Raises:
-        ValueError: not ``0 <= successes <= trials``.
+        ValueError: not ``0 <= successes <= trials``, or not ``0 < confidence < 1``.
     """
     if not 0 <= successes <= trials:
         raise ValueError(f"{successes} successes in {trials} trials")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence {confidence} must lie between 0 and 1")
     tail = (1 - confidence) / 2
     misses = trials - successes
     low, high = 0.0, 1.0

@@ -15,12 +15,23 @@ def quantile(sample: npt.ArrayLike, q: float) -> float:
 
     The inverse of the empirical distribution function (type 1 of Hyndman and Fan, "Sample
     quantiles in statistical packages", The American Statistician 50 (1996), 361-365): always
-    a value that was observed, and right for samples with infinities. NaN for no sample.
+    a value that was observed, and right for samples with infinities. NaN for no sample, or one
+    with NaN.
+
+    Raises:
+        ValueError: not ``0 <= q <= 1``.
     """
+    if not 0 <= q <= 1:
+        raise ValueError(f"q is {q}, not a share from 0 to 1")
     ordered = np.sort(np.asarray(sample, dtype=np.float64))
-    if len(ordered) == 0 or np.isnan(ordered[-1]):
+    count = len(ordered)
+    if count == 0 or np.isnan(ordered[-1]):
         return math.nan
-    return float(ordered[max(0, math.ceil(q * len(ordered)) - 1)])
+    rank = max(1, math.ceil(q * count))
+    # The product may come out above a whole number: 0.55 * 100 is 55.00000000000001.
+    if rank > 1 and (rank - 1) / count >= q:
+        rank -= 1
+    return float(ordered[rank - 1])
 
 
 def quantile_interval(
@@ -32,7 +43,12 @@ def quantile_interval(
     Binomial(n, q) count: H. A. David and H. N. Nagaraja, "Order Statistics", 3rd ed. (2003),
     section 7.1. It holds for independent observations. An end that the sample is too small
     for is infinite; no sample, or one with NaN, gives ``(-inf, inf)``.
+
+    Raises:
+        ValueError: not ``0 < q < 1``, or not ``0 < confidence < 1``.
     """
+    if not (0 < q < 1 and 0 < confidence < 1):
+        raise ValueError(f"q {q} and confidence {confidence} must lie between 0 and 1")
     ordered = np.sort(np.asarray(sample, dtype=np.float64))
     count = len(ordered)
     if count == 0 or np.isnan(ordered[-1]):

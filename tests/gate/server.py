@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import socket
 import threading
@@ -75,11 +76,20 @@ class Server:
     delay_s: float = 0.0
     dies_after: int | None = None
     """Requests after which it is gone, connections and all."""
+    stalls_at: int | None = None
+    """The request during which everything stops, as in a collection of garbage."""
+    stall_s: float = 0.0
+    cut: bool = False
+    """Whether it hangs up in the middle of each answer."""
     seen: list[float] = field(default_factory=list)
     """When each request arrived."""
+    rows: list[list[dict[str, Any]]] = field(default_factory=list)
+    """What each request held."""
     paths: set[str] = field(default_factory=set)
     url: str = ""
     connections: list[socket.socket] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    turn: threading.Lock = field(default_factory=threading.Lock)
 
     def die(self, listener: ThreadingHTTPServer) -> None:
         listener.shutdown()
@@ -107,17 +117,24 @@ def serving(**how: Any) -> Iterator[Server]:
             body = self.rfile.read(int(self.headers["content-length"]))
             server.seen.append(time.perf_counter())
             server.paths.add(self.path)
-            if server.dies_after is not None and len(server.seen) > server.dies_after:
-                if len(server.seen) == server.dies_after + 1:
+            number = next(server.numbers)
+            if server.dies_after is not None and number > server.dies_after:
+                if number == server.dies_after + 1:
                     server.die(listener)
                 self.close_connection = True
                 return
+            with server.turn:
+                if number == server.stalls_at:
+                    time.sleep(server.stall_s)
             time.sleep(server.delay_s)
-            status, answer = server.answer(json.loads(body)["instances"])
+            rows = json.loads(body)["instances"]
+            server.rows.append(rows)
+            status, answer = server.answer(rows)
             self.send_response(status)
             self.send_header("content-length", str(len(answer)))
             self.end_headers()
-            self.wfile.write(answer)
+            self.wfile.write(answer[: len(answer) // 2] if server.cut else answer)
+            self.close_connection = self.close_connection or server.cut
 
         def finish(self) -> None:
             with contextlib.suppress(OSError):  # the other side may be gone
