@@ -1,6 +1,6 @@
 """Version 3 of flight-delay: calibrated probabilities, the way that is one line in a notebook.
 
-It is a right model, and the registered one does what was recorded. But ``cv=50`` keeps one whole
+It is a right model, and the registered one does what was recorded. But ``cv=30`` keeps one whole
 pipeline for each of its folds, all of which answer every request. skl2onnx does not convert
 that, so scikit-learn itself serves it, at some milliseconds a pipeline.
 """
@@ -21,7 +21,7 @@ from train import NAME, REQUIREMENTS, TRUSTED, build
 
 import headgate
 
-FOLDS = 50
+FOLDS = 30
 ROWS = 10_000
 PARAMS = {"max_iter": 20, "random_state": 0}
 CALIBRATION = [

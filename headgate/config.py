@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
-Positive = Annotated[float, Meta(gt=0)]
+Positive = Annotated[float, Meta(gt=0, le=1e9)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
 
@@ -69,8 +69,8 @@ class LoadProfile(_Strict, frozen=True):
 
     rate: Positive = 50
     """Requests per second offered to each model, open loop."""
-    duration_s: Positive = 15
-    """Seconds measured, for all models of the bundle together."""
+    duration_s: Positive = 5
+    """Seconds measured for each model."""
     warmup_s: Annotated[float, Meta(ge=0)] = 2
     """Seconds of the same load before that, thrown away."""
     min_requests: Count = 200

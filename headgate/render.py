@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -148,7 +149,7 @@ def history(found: Iterable[Event]) -> None:
             ", ".join(f"{ref.name} {ref.version}" for ref in event.release.models),
             _outcome(event.verdict.outcome) if event.verdict else "",
             event.who,
-            event.why,
+            shorten(event.why, 90, placeholder=" …"),
         )
     _print(table)
 

@@ -68,9 +68,9 @@ def promote(bundle: Bundle, release: Release, why: str) -> rollout.Running:
 
 def roll_back(bundle: Bundle, tag: str | None, why: str) -> rollout.Running:
     """Go back to the release before the live one, or to ``tag``, which was live once."""
-    state = bundle.state()
-    target = rollout.rollback_target(state)
-    if tag is not None:
+    if tag is None:
+        target = rollout.rollback_target(bundle.state())
+    else:
         target = find(bundle, tag)
         rollout.require_lived(bundle.registry.events(), target)
     packaging.bento_path(bundle.store, target.tag)  # a pruned Bento is missed before the event

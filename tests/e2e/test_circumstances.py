@@ -1,0 +1,156 @@
+"""Bad circumstances: nothing shipped yet, no space, no permission; and MLflow's own pages."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from e2e.conftest import Clone, free_port
+
+pytestmark = pytest.mark.e2e
+
+
+def test_nothing_shipped_is_one_line(bare_clone: Clone) -> None:
+    bentoml = str(bare_clone.root / ".venv/bin/bentoml")
+    for command in ("serve", "build"):
+        refused = bare_clone.run([bentoml, command], exits=None)
+        assert refused.returncode not in (0, None)
+        assert "make ship" in refused.stdout + refused.stderr
+        assert "Traceback" not in refused.stdout + refused.stderr
+    for command, says in (
+        ("up", "ship"),
+        ("rollback", "ship"),
+        ("serve", "make ship"),
+        ("build", "make ship"),
+    ):
+        refused = bare_clone.headgate(command, exits=None)
+        assert refused.returncode in (1, 2), command
+        assert says in refused.stderr, command
+        assert "Traceback" not in refused.stderr
+    assert bare_clone.json("status")["live"] is None
+    assert bare_clone.json("history") == []
+    assert "nothing was serving" in bare_clone.headgate("down").stdout
+
+
+# Too small for the registry; for the model.
+@pytest.fixture(params=["300k", "1100k"])
+def tiny_disk(bare_clone: Clone, request: pytest.FixtureRequest) -> Clone:
+    """A clone whose state lies on a small disk."""
+    home = bare_clone.root / ".headgate"
+    home.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={request.param}", "tmpfs", str(home)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"needs the right to mount a small disk: {mounted.stderr.strip()}")
+    return bare_clone
+
+
+def test_a_full_disk_is_a_clear_error(tiny_disk: Clone) -> None:
+    try:
+        refused = tiny_disk.headgate("train", "digits", exits=2)
+        assert "space" in refused.stderr or "full" in refused.stderr
+        assert "headgate: " in refused.stderr.splitlines()[-1]
+        assert "Traceback" not in refused.stderr.splitlines()[-1]
+        assert "[[model]]" not in (tiny_disk.root / "models.lock").read_text()
+    finally:
+        subprocess.run(["umount", "-l", str(tiny_disk.root / ".headgate")], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes where it may not")
+def test_a_read_only_folder_is_a_clear_error(bare_clone: Clone) -> None:
+    bare_clone.root.chmod(0o555)
+    try:
+        refused = bare_clone.headgate("ship", exits=2)
+    finally:
+        bare_clone.root.chmod(0o755)
+    assert ".headgate" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_state_folder_that_is_a_file_is_a_clear_error(bare_clone: Clone) -> None:
+    (bare_clone.root / ".headgate").write_text("")
+    refused = bare_clone.headgate("ship", exits=2)
+    assert ".headgate" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    (bare_clone.root / ".headgate").unlink()
+
+
+def test_two_clones_share_nothing(clone: Clone, bare_clone: Clone) -> None:
+    assert clone.json("status")["live"] is not None
+    assert bare_clone.json("status")["live"] is None
+    assert bare_clone.json("models") == {"digits": [], "flight-delay": []}
+
+
+def test_mlflow_shows_it_all(clone: Clone) -> None:
+    """The pages of `mlflow ui` are drawn from these answers of its REST interface."""
+    port = free_port()
+    log = clone.root / "ui.log"
+    with log.open("wb") as output:
+        ui = subprocess.Popen(
+            [
+                *(str(clone.root / ".venv/bin/mlflow"), "ui", "--workers", "1"),
+                *("--port", str(port), "--backend-store-uri", "sqlite:///.headgate/mlflow.db"),
+            ],
+            cwd=clone.root,
+            env=dict(clone.environment()),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        mlflow = Pages(f"http://127.0.0.1:{port}", log)
+        found = mlflow.get("registered-models/get?name=flight-delay")["registered_model"]
+        assert "champion" in [alias["alias"] for alias in found["aliases"]]
+        experiment = mlflow.get("experiments/get-by-name?experiment_name=headgate-releases")
+        runs = mlflow.post(
+            "runs/search", {"experiment_ids": [experiment["experiment"]["experiment_id"]]}
+        )["runs"]
+        tags = [{tag["key"]: tag["value"] for tag in run["data"]["tags"]} for run in runs]
+        assert any("pass" in each.values() for each in tags)
+        reports = [
+            file["path"]
+            for run in runs
+            for file in mlflow.get(f"artifacts/list?run_id={run['info']['run_id']}").get(
+                "files", []
+            )
+        ]
+        assert any(path.endswith("report.md") for path in reports)
+    finally:
+        os.killpg(ui.pid, 15)
+        ui.wait(30)
+
+
+class Pages:
+    def __init__(self, address: str, log: Path) -> None:
+        self.base = f"{address}/api/2.0/mlflow"
+        until = time.monotonic() + 90
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=5).close()
+            except OSError:
+                assert time.monotonic() < until, log.read_text()
+                time.sleep(0.2)
+            else:
+                break
+
+    def get(self, path: str) -> dict:
+        with urllib.request.urlopen(f"{self.base}/{path}", timeout=30) as reply:
+            return json.load(reply)
+
+    def post(self, path: str, content: dict) -> dict:
+        request = urllib.request.Request(
+            f"{self.base}/{path}",
+            data=json.dumps(content).encode(),
+            headers={"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return json.load(reply)
