@@ -157,7 +157,7 @@ class PackagingConfig(_Strict, frozen=True):
     reference_rows: Annotated[int, Meta(ge=0)] = 256
     """Reference rows that travel with the predictor; 0 for private data."""
     module: str = ""
-    """torch served natively: the file in the model's room that defines its module."""
+    """Served natively: the file in the model's room that defines its own classes."""
 
 
 class ModelConfig(_Strict, frozen=True):

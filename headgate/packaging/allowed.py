@@ -49,6 +49,12 @@ _EXACT: dict[str, frozenset[str]] = {
     "scipy._lib.array_api_compat.numpy._aliases": frozenset({"asarray"}),
     "scipy.interpolate._bsplines": frozenset({"BSpline"}),
     "sklearn.cluster._kmeans": frozenset({"_kmeans_single_lloyd", "_kmeans_single_elkan"}),
+    "sklearn.feature_selection._mutual_info": frozenset(
+        {"mutual_info_classif", "mutual_info_regression"}
+    ),
+    "sklearn.feature_selection._univariate_selection": frozenset(
+        {"chi2", "f_classif", "f_oneway", "f_regression", "r_regression"}
+    ),
     "sklearn.metrics._dist_metrics": frozenset({"newObj"}),
     "sklearn.neighbors._ball_tree": frozenset({"newObj"}),
     "sklearn.neighbors._kd_tree": frozenset({"newObj"}),
@@ -81,9 +87,9 @@ _PATTERNS = [
         (r"scipy\.sparse\._(bsr|coo|csc|csr|dia|dok|lil)", r"[a-z]{3}_(array|matrix)"),
         # Estimators and their parts: classes, by scikit-learn's own way of naming.
         (rf"sklearn\.({_SKLEARN.replace(' ', '|')})(\.\w+)*", r"_?[A-Z]\w*"),
+        (r"sklearn\._loss\._loss", r"__pyx_unpickle_Cy\w+"),
         (r"sklearn\.metrics\._(dist_metrics|scorer)", r"_?[A-Z]\w*"),
         (r"sklearn\.metrics\._(classification|ranking|regression)", r"[a-z]\w*_(error|loss|score)"),
-        (r"sklearn\.feature_selection\._(univariate_selection|mutual_info)", r"[a-z]\w*"),
         (r"sklearn\.utils\._bunch", r"Bunch"),
         (r"torch", r"(BFloat16|Bool|Byte|Char|Double|Float|Half|Int|Long|Short)Storage"),
         (r"torch\.nn\.modules\.\w+", r"_?[A-Z]\w*"),

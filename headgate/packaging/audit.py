@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
@@ -12,9 +13,12 @@ from headgate.errors import ConfigError, UnsafeModelError
 from headgate.packaging.allowed import allowed
 from headgate.packaging.exported import ForbiddenContentError, check_exported
 from headgate.packaging.pickles import MalformedPickleError, globals_of
+from headgate.packaging.source import Format, Source
 
 __all__ = ["audit_model", "room_names"]
 
+_ZIP = b"PK\x03\x04"
+_PROTOCOL = re.compile(rb"\x80[\x02-\x05]")
 _PICKLE_NAMES = {".joblib", ".pickle", ".pkl", ".pt", ".pth"}
 _SAFER = (
     "log it with a format that needs no pickle (skops for scikit-learn, pt2 for torch), or keep to "
@@ -22,11 +26,13 @@ _SAFER = (
 )
 
 
-def audit_model(folder: Path, room: Collection[str] = ()) -> tuple[str, ...]:
+def audit_model(folder: Path, source: Source, room: Collection[str] = ()) -> tuple[str, ...]:
     """Look at every pickle and every archive in ``folder``; returns what was looked at.
 
-    ``room`` holds ``module.name`` of the classes that the model's reviewed module defines.
-    Files that no library opens as code (text, JSON, skops, which has its own list) pass.
+    The model itself is looked at as what ``source`` says it will be opened as, whatever it is
+    called and begins with. ``room`` holds ``module.name`` of the classes that the model's
+    reviewed module defines. Files that no library opens as code (text, JSON, skops, which has
+    its own list) pass.
 
     Raises:
         UnsafeModelError: a file names something that is not allowed, or cannot be followed.
@@ -35,8 +41,10 @@ def audit_model(folder: Path, room: Collection[str] = ()) -> tuple[str, ...]:
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
             raise UnsafeModelError("a link", where=str(path), remedy="log the model again")
-        if path.is_file() and _check_file(path, room):
-            looked_at.append(path.relative_to(folder).as_posix())
+        name = path.relative_to(folder).as_posix()
+        opened = source.format if name == source.file else None
+        if path.is_file() and _check_file(path, opened, room):
+            looked_at.append(name)
     return tuple(looked_at)
 
 
@@ -64,51 +72,66 @@ def room_names(module: Path | None, *, functions: bool) -> frozenset[str]:
     return frozenset(f"{where}.{name}" for where in ("__main__", module.stem) for name in names)
 
 
-def _check_file(path: Path, room: Collection[str]) -> bool:
+def _check_file(path: Path, opened: Format | None, room: Collection[str]) -> bool:
     """Whether the file was of a kind that had to be looked at."""
-    if path.suffix == ".skops":
+    if opened == "skops":
         return False
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            _check_archive(str(path), archive, room)
+    if opened == "pickle":
+        _check_pickle(str(path), path.read_bytes(), room, persistent=False)
         return True
     with path.open("rb") as file:
-        head = file.read(2)
+        head = file.read(4)
+    # torch goes by how a file begins, zipfile by how it ends: whoever reads it must see one archive.
+    if head == _ZIP or zipfile.is_zipfile(path):
+        _check_archive(path, opened, head, room)
+        return True
     # Protocol 2 and up begin with their number; older ones with anything.
-    if path.suffix in _PICKLE_NAMES or (head[:1] == b"\x80" and head[1:] in b"\x02\x03\x04\x05"):
+    if opened or path.suffix in _PICKLE_NAMES or _PROTOCOL.match(head):
         _check_pickle(str(path), path.read_bytes(), room, persistent=False)
         return True
     return False
 
 
-def _check_archive(where: str, archive: zipfile.ZipFile, room: Collection[str]) -> None:
-    names = [info.filename for info in archive.infolist()]
+def _check_archive(path: Path, opened: Format | None, head: bytes, room: Collection[str]) -> None:
+    where = str(path)
 
     def nested(name: str, content: bytes) -> None:
-        try:
-            with zipfile.ZipFile(io.BytesIO(content)) as inner:
-                _check_torch(f"{where}!{name}", inner, ())
-        except zipfile.BadZipFile:
-            raise UnsafeModelError(
-                "no torch archive", where=f"{where}!{name}", remedy=_SAFER
-            ) from None
+        with zipfile.ZipFile(io.BytesIO(content)) as inner:
+            _hold_one_archive(inner, content[:4])
+            _check_torch(f"{where}!{name}", inner, ())
 
     try:
-        if any(name.endswith("archive_format") for name in names):
-            check_exported(archive, nested)
-        else:
-            _check_torch(where, archive, room)
+        with zipfile.ZipFile(path) as archive:
+            names = _hold_one_archive(archive, head)
+            if opened == "pt2" or any(name.endswith("archive_format") for name in names):
+                check_exported(archive, nested)
+            else:
+                _check_torch(where, archive, room)
     except (ForbiddenContentError, zipfile.BadZipFile, NotImplementedError) as error:
         raise UnsafeModelError(str(error), where=where, remedy=_SAFER) from None
 
 
+def _hold_one_archive(archive: zipfile.ZipFile, head: bytes) -> list[str]:
+    """The names in it, if nothing lies before it and no two of them may be taken for each other.
+
+    torch finds records whatever the case of their names.
+    """
+    records = archive.infolist()
+    if head != _ZIP or min(record.header_offset for record in records) != 0:
+        raise ForbiddenContentError("an archive with something before it")
+    names = [record.filename for record in records]
+    if len({name.lower() for name in names}) != len(names):
+        raise ForbiddenContentError("two records of one name")
+    return names
+
+
 def _check_torch(where: str, archive: zipfile.ZipFile, room: Collection[str]) -> None:
     """An archive of ``torch.save``: one pickle, the rest the bytes of tensors."""
-    names = [info.filename for info in archive.infolist()]
-    if any(name.endswith("constants.pkl") for name in names):
+    names = archive.namelist()
+    if any(name.lower().endswith("constants.pkl") for name in names):
         raise UnsafeModelError("TorchScript, a program of its own", where=where, remedy=_SAFER)
     for name in names:
-        if name.endswith(".pkl"):
+        if name.lower().endswith(".pkl"):
             _check_pickle(f"{where}!{name}", archive.read(name), room, persistent=True)
 
 

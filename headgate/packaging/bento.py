@@ -15,6 +15,7 @@ import pathspec
 import yaml
 
 from headgate.errors import InputError, PackagingError
+from headgate.predictor.folder import working_folder
 from headgate.records import ModelRef, Release
 
 __all__ = ["BENTO_NAME", "bento_path", "build_bento", "list_bentos", "read_release"]
@@ -38,7 +39,7 @@ def build_bento(root: Path, store: Path, models: tuple[ModelRef, ...]) -> tuple[
     """Build the Bento of ``root``'s ``bentofile.yaml``; an equal one is not built again.
 
     Returns the release and whether it is new. The Bento appears in the store complete or
-    not at all: BentoML moves it there as its last step.
+    not at all.
 
     Raises:
         PackagingError: BentoML refused, or made something else than what it was given.
@@ -49,41 +50,48 @@ def build_bento(root: Path, store: Path, models: tuple[ModelRef, ...]) -> tuple[
     release = Release(tag=f"{BENTO_NAME}:{version}", digest=digest, models=models)
     target = store / "bentos" / BENTO_NAME / version
     if target.is_dir():
-        if (target / "bento.yaml").is_file() and _digest_of(target) == digest:
+        if _is_bento(target) and _digest_of(target) == digest:
             return release, False
         shutil.rmtree(target)
-    staged = store / "context"
+    with working_folder(store / "build") as folder:
+        built = _build(root, files, folder, version)
+        made = _digest_of(built)
+        if made != digest:
+            raise PackagingError(
+                f"its sources digest to {made}, not to {digest}",
+                where=release.tag,
+                remedy="something changed the bundle during the build: build again",
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        built.rename(target)
+    (target.parent / "latest").write_text(version)  # for BentoML's own command line
+    return release, True
+
+
+def _build(root: Path, files: list[str], folder: Path, version: str) -> Path:
+    """The Bento, in a store of its own below ``folder``: BentoML copies it into place bit by bit."""
+    staged, store = folder / "context", folder / "store"
     _stage(root, files, staged)
-    try:
-        result = subprocess.run(
-            [
-                *(sys.executable, "-m", "bentoml", "build", "--version", version),
-                # Named by hand, the file may lie below a hidden folder.
-                *("--bentofile", str(staged / "bentofile.yaml"), str(staged)),
-            ],
-            env=bentoml_environment(store),
-            cwd=staged,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-    if result.returncode != 0 or not target.is_dir():
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "bentoml", "build", "--version", version),
+            # Named by hand, the file may lie below a hidden folder.
+            *("--bentofile", str(staged / "bentofile.yaml"), str(staged)),
+        ],
+        env=bentoml_environment(store),
+        cwd=staged,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    built = store / "bentos" / BENTO_NAME / version
+    if result.returncode != 0 or not built.is_dir():
         raise PackagingError(
             f"bentoml build failed: {_last_line(result.stderr or result.stdout)}",
             where=str(root / "bentofile.yaml"),
             remedy="run `bentoml build` there to see all of its output",
         )
-    built = _digest_of(target)
-    if built != digest:
-        shutil.rmtree(target)
-        raise PackagingError(
-            f"its sources digest to {built}, not to {digest}",
-            where=release.tag,
-            remedy="something changed the bundle during the build: build again",
-        )
-    return release, True
+    return built
 
 
 def bentoml_environment(store: Path) -> dict[str, str]:
@@ -117,7 +125,7 @@ def list_bentos(store: Path) -> list[Path]:
     folder = store / "bentos" / BENTO_NAME
     if not folder.is_dir():
         return []
-    complete = [path for path in folder.iterdir() if (path / "bento.yaml").is_file()]
+    complete = [path for path in folder.iterdir() if _is_bento(path)]
     return sorted(complete, key=lambda path: (path / "bento.yaml").stat().st_mtime)
 
 
@@ -128,8 +136,8 @@ def read_release(bento: Path) -> Release:
         PackagingError: it is no Bento of Headgate.
     """
     try:
-        info = yaml.safe_load((bento / "bento.yaml").read_text())
-        labels: dict[str, str] = info["labels"]
+        info = yaml.safe_load((bento / "bento.yaml").read_bytes())
+        labels = msgspec.convert(info["labels"], dict[str, str])
         names = labels["headgate.models"].split(",")
         models = tuple(
             ModelRef(
@@ -141,13 +149,14 @@ def read_release(bento: Path) -> Release:
             for name in names
         )
         tag = f"{info['name']}:{info['version']}"
+        digest = _digest_of(bento)
     except (OSError, yaml.YAMLError, KeyError, TypeError, msgspec.ValidationError) as error:
         raise PackagingError(
-            f"not a Bento made by Headgate ({type(error).__name__}: {error})",
+            f"not a Bento made by Headgate ({type(error).__name__}: {_one_line(error)})",
             where=str(bento),
             remedy="build one with `headgate build` or `bentoml build` in the bundle's root",
         ) from None
-    return Release(tag=tag, digest=_digest_of(bento), models=models)
+    return Release(tag=tag, digest=digest, models=models)
 
 
 def _included(root: Path) -> list[str]:
@@ -155,13 +164,15 @@ def _included(root: Path) -> list[str]:
     path = root / "bentofile.yaml"
     try:
         options = yaml.safe_load(path.read_text())
-        wanted = pathspec.PathSpec.from_lines("gitwildmatch", options["include"])
-        unwanted = pathspec.PathSpec.from_lines(
-            "gitwildmatch", [*options.get("exclude", []), "__pycache__/", ".DS_Store"]
+        wanted = pathspec.GitIgnoreSpec.from_lines(options["include"])
+        unwanted = pathspec.GitIgnoreSpec.from_lines(
+            [*options.get("exclude", []), "__pycache__/", ".DS_Store"]
         )
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise PackagingError(
-            f"cannot be read: {error}", where=str(path), remedy="restore it from the repository"
+            f"cannot be read: {_one_line(error)}",
+            where=str(path),
+            remedy="restore it from the repository",
         ) from None
     return [
         name for name in _walk(root) if wanted.match_file(name) and not unwanted.match_file(name)
@@ -185,17 +196,26 @@ def _walk(root: Path) -> Iterator[str]:
 
 def _stage(root: Path, files: list[str], staged: Path) -> None:
     """Copy the files into a clean folder: BentoML walks its whole build context."""
-    shutil.rmtree(staged, ignore_errors=True)
     for name in [*files, "bentofile.yaml"]:
         target = staged / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / name, target)
 
 
+def _is_bento(path: Path) -> bool:
+    return (path / "bento.yaml").is_file() and (path / "src").is_dir()
+
+
 def _digest_of(bento: Path) -> str:
     source = bento / "src"
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source} is missing")
     files = [file.relative_to(source).as_posix() for file in source.rglob("*") if file.is_file()]
     return tree_digest(source, [name for name in files if "__pycache__" not in name])
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _last_line(text: str) -> str:

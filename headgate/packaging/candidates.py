@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from headgate.errors import ArtifactError, ServingError
+from headgate.errors import ServingError
 from headgate.packaging.exchange import Built
 from headgate.predictor import (
     Batch,
@@ -76,8 +76,8 @@ def judge_candidate(folder: Path, built: Built, base: Manifest, questions: Quest
             problem = problem or _probes(predictor, questions.probes)
         if questions.refused is not None:
             problem = problem or _refusals(predictor, questions.refused)
-    except (ArtifactError, ServingError) as error:
-        return _not_chosen(path, built.engine, f"does not run: {error}")
+    except Exception as error:  # noqa: BLE001  # engines raise what they like on what they load
+        return _not_chosen(path, built.engine, f"does not run: {_line(error)}")
     if problem:
         judged = _not_chosen(path, built.engine, problem, parity)
         return msgspec.structs.replace(judged, first_wrong=first_wrong)
@@ -122,6 +122,11 @@ def _told(each: Judged, best: Judged) -> Candidate:
 def _not_chosen(path: Path, engine: str, reason: str, parity: Parity | None = None) -> Judged:
     candidate = Candidate(engine=engine, chosen=False, reason=reason, parity=parity)
     return Judged(candidate=candidate, path=path)
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:300]}…"
 
 
 def _differs(parity: Parity) -> str:

@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
+from headgate.errors import UnsafeModelError
 from headgate.packaging.exchange import (
     JOB,
     NATIVE,
@@ -54,6 +55,8 @@ def main(folder: Path) -> None:
     reference = Reference.load(folder / REFERENCE)
     try:
         result = _carry_out(folder, job, reference)
+    except UnsafeModelError as error:
+        result = Result(error=error.what, unsafe=True)
     except Exception as error:  # noqa: BLE001  # a model may raise anything at all
         result = Result(error=_line(error))
     (folder / RESULT).write_bytes(msgspec.json.encode(result))

@@ -62,3 +62,5 @@ class Result(Record, frozen=True):
     built: tuple[Built, ...] = ()
     error: str = ""
     """Why the model could not be opened or run at all; empty where it could."""
+    unsafe: bool = False
+    """It was not opened, because that could run code that nobody reviewed."""

@@ -2,7 +2,8 @@
 
 It looks like data, but its loader looks operators up by dotted name from ``torch`` (and
 ``torch.os.system`` is one), evaluates shape expressions with :func:`sympy.sympify`, makes
-guards into Python code, unpickles some records and loads compiled libraries.
+guards into Python code, imports the classes of nested inputs, unpickles some records and loads
+compiled libraries. One without the marks of the present format is read as an older one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import ast
 import json
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["ForbiddenContentError", "check_exported"]
@@ -39,6 +40,8 @@ _EXPRESSION_NODES = (
     ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keyword,
     ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
 )  # fmt: skip
+_IMPORTING = re.compile(r"__enum__|default_factory_module|\\u")
+"""What the loader of nested inputs and outputs imports a module for, spelt out or escaped."""
 _SYMBOL = re.compile(r"[A-Za-z](?!\w*__)\w{0,39}")
 
 
@@ -55,9 +58,9 @@ def check_exported(archive: zipfile.ZipFile, check_zip: Callable[[str, bytes], N
     names = [info.filename for info in archive.infolist() if not info.is_dir()]
     if len(names) != len(set(names)):
         raise ForbiddenContentError("two records of one name")
-    raw = set(_raw_records(archive, names))
+    raw = _raw_records(archive, names)
     for name in names:
-        if _TEXT.fullmatch(name) or _CONFIG.fullmatch(name) or name in raw:
+        if _TEXT.fullmatch(name) or _CONFIG.fullmatch(name) or name.lower() in raw:
             continue
         if _GRAPH.fullmatch(name):
             _check_graph(name, _json(archive, name))
@@ -67,16 +70,19 @@ def check_exported(archive: zipfile.ZipFile, check_zip: Callable[[str, bytes], N
             raise ForbiddenContentError(f"{name} is no record of graph or tensors")
 
 
-def _raw_records(archive: zipfile.ZipFile, names: list[str]) -> Iterator[str]:
-    """Records that the loader reads as plain bytes of a tensor."""
+def _raw_records(archive: zipfile.ZipFile, names: list[str]) -> set[str]:
+    """Records that the loader reads as plain bytes of a tensor, and never as a pickle."""
+    raw: set[str] = set()
+    pickled: set[str] = set()
     for name in names:
         if not _CONFIG.fullmatch(name):
             continue
         folder = name.rpartition("/")[0]
         for entry in _mapping(_mapping(_json(archive, name)).get("config")).values():
             record = f"{folder}/{_mapping(entry).get('path_name')}"
-            if _mapping(entry).get("use_pickle") is False and _PAYLOAD.fullmatch(record):
-                yield record
+            kind = raw if _mapping(entry).get("use_pickle") is False else pickled
+            kind.add(record.lower())  # torch finds records whatever the case of their names
+    return {record for record in raw - pickled if _PAYLOAD.fullmatch(record)}
 
 
 def _check_graph(where: str, value: Any) -> None:
@@ -99,6 +105,9 @@ def _check_object(where: str, part: dict[str, Any]) -> None:
     expression = part.get("expr_str")
     if expression is not None:
         _check_expression(where, expression)
+    for specification in (part.get("in_spec"), part.get("out_spec")):
+        if specification is not None and _IMPORTING.search(str(specification)):
+            raise ForbiddenContentError(f"{where} imports by name: {specification!r:.200}")
     for symbol in _mapping(part.get("range_constraints")):
         _check_expression(where, symbol)
 

@@ -37,8 +37,15 @@ def _marked(known: Array, null: str) -> Array:
     if not _is_text(known):
         return known
     marked = known.astype(object)
-    marked[:] = [NULL if _is_null(value, null) else value for value in known.tolist()]
+    marked[:] = [_mark(value, null) for value in known.tolist()]
     return marked
+
+
+def _mark(value: Any, null: str) -> Any:
+    if isinstance(value, str):
+        return value
+    # Of NaN and None, the one that never reaches this model would be taken for its name.
+    return NULL if _is_null(value, null) else f"{NULL}{value!r}"
 
 
 def _is_text(values: Array | None) -> bool:
@@ -54,8 +61,8 @@ def _is_null(value: Any, null: str) -> bool:
 def convert_ordinal_encoder(scope: Any, operator: Any, container: Any) -> None:
     """ONNX for an ``OrdinalEncoder`` over strings; others go to skl2onnx's own converter.
 
-    skl2onnx's gives null the next free number even where the encoder says NaN
-    (``encoded_missing_value``), and 0 for ``unknown_value=0`` only by accident. Here each
+    skl2onnx's gives NaN the next free number even where the encoder says otherwise
+    (``encoded_missing_value``, which None is not given), and 0 for ``unknown_value=0`` only by accident. Here each
     category maps to the very float that the encoder gives, anything else to ``unknown_value``.
     """
     from skl2onnx.common.data_types import StringTensorType
@@ -68,9 +75,10 @@ def convert_ordinal_encoder(scope: Any, operator: Any, container: Any) -> None:
         return
     columns = _columns(scope, operator, container)
     codes = []
-    for column, categories in zip(columns, encoder.categories_, strict=True):
+    for index, (column, categories) in enumerate(zip(columns, encoder.categories_, strict=True)):
         values = np.arange(len(categories), dtype=np.float32)
-        values[[each == NULL for each in categories]] = encoder.encoded_missing_value
+        if (missing := encoder._missing_indices.get(index)) is not None:  # noqa: SLF001
+            values[missing] = encoder.encoded_missing_value
         codes.append(scope.get_unique_variable_name("code"))
         container.add_node(
             "LabelEncoder",

@@ -13,16 +13,22 @@ def rename_outputs(proto: Any, names: list[str]) -> None:
     """Name the graph's outputs ``names``, in their order.
 
     Raises:
-        ValueError: it has another number of outputs.
+        ValueError: it has another number of outputs, or an input of one of these names.
     """
-    if len(proto.graph.output) != len(names):
-        raise ValueError(f"{len(proto.graph.output)} outputs where {', '.join(names)} belong")
-    renamed = {output.name: name for output, name in zip(proto.graph.output, names, strict=True)}
-    for node in proto.graph.node:
+    graph = proto.graph
+    if len(graph.output) != len(names):
+        raise ValueError(f"{len(graph.output)} outputs where {', '.join(names)} belong")
+    if clashing := {node.name for node in graph.input} & set(names):
+        raise ValueError(f"an input and an output are both named {', '.join(sorted(clashing))}")
+    renamed = {output.name: name for output, name in zip(graph.output, names, strict=True)}
+    for name in names:
+        # A value inside the graph may have that name already.
+        renamed.setdefault(name, f"{name}_inside")
+    for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
-    for output in proto.graph.output:
-        output.name = renamed[output.name]
+    for named in (*graph.initializer, *graph.output):
+        named.name = renamed.get(named.name, named.name)
 
 
 def map_labels(proto: Any, signature: Signature) -> None:

@@ -99,7 +99,7 @@ def package(
     source = read_source(model_dir)
     module = _module(settings, room)
     names = room_names(module, functions=source.format == "skops")
-    audit_model(model_dir, names)
+    audit_model(model_dir, source, names)
     signature = signature_of(source.columns, reference)
     reference = fit_reference(reference, signature)
     base = Manifest(
@@ -190,7 +190,7 @@ def _check_native(native: Outputs, reference: Reference, tolerance: float, where
 def _row_differs(reference: Reference, got: Outputs, row: int) -> str:
     one = slice(row, row + 1)
     recorded = {name: array[one] for name, array in reference.outputs.items()}
-    answered = {name: array[one] for name, array in got.items()}
+    answered = {name: got[name][one] for name in recorded if name in got}
     return (
         f"({describe_row(reference.take(one).inputs)}): recorded {describe_row(recorded)}, "
         f"got {describe_row(answered)}"

@@ -26,7 +26,14 @@ _REFUSED = {
     "NEXT_BUFFER": "wants a buffer from outside",
     "READONLY_BUFFER": "wants a buffer from outside",
 }
+_CALLED = {"REDUCE": 2, "NEWOBJ": 2, "NEWOBJ_EX": 3}
+"""Opcodes that call something, and how deep on the stack it lies."""
+_ALTERED = {"APPEND": 2, "BUILD": 2, "SETITEM": 3}
+"""Opcodes that put something into something else, and how deep on the stack that lies."""
+_FILLED = {"ADDITEMS", "APPENDS", "SETITEMS"}
+"""The same for several values at once: it lies below the last mark."""
 _MARK = object()
+_GLOBAL = object()
 _OPAQUE = object()
 
 
@@ -41,9 +48,13 @@ def globals_of(data: bytes, *, persistent: bool = False) -> set[tuple[str, str]]
     opaque, so that a name put together on the stack is seen as it would be used. ``persistent``
     allows persistent ids, which torch uses for storages.
 
+    What is called must have been looked up by name, and what was looked up must stay as it is:
+    an object of harmless parts may, once called, reach what no name on a list allows.
+
     Raises:
-        MalformedPickleError: the stream is broken, uses an opcode no model needs, or takes a
-            name from anything but a plain string.
+        MalformedPickleError: the stream is broken or goes on behind its end, uses an opcode no
+            model needs, takes a name from anything but a plain string, calls an object, or
+            alters a class, function or module.
     """
     machine = _Machine()
     try:
@@ -59,12 +70,16 @@ def globals_of(data: bytes, *, persistent: bool = False) -> set[tuple[str, str]]
 
 
 def _operations(data: bytes) -> Iterator[tuple[pickletools.OpcodeInfo, Any]]:
+    last = -1
     try:
-        for opcode, argument, _ in pickletools.genops(data):
+        for opcode, argument, position in pickletools.genops(data):
+            last = position or 0
             yield opcode, argument
     # pickletools raises whatever its decoding happens to raise.
     except Exception as error:  # noqa: BLE001
         raise MalformedPickleError(f"no pickle ({error})") from None
+    if last + 1 != len(data):
+        raise MalformedPickleError("something follows its end")
 
 
 class _Machine:
@@ -82,13 +97,13 @@ class _Machine:
         elif name == "GLOBAL":
             module, _, attribute = argument.partition(" ")
             self.found.add((module, attribute))
-            stack.append(_OPAQUE)
+            stack.append(_GLOBAL)
         elif name == "STACK_GLOBAL":
             attribute, module = stack.pop(), stack.pop()
             if not isinstance(attribute, str) or not isinstance(module, str):
                 raise MalformedPickleError("a name that is computed")
             self.found.add((module, attribute))
-            stack.append(_OPAQUE)
+            stack.append(_GLOBAL)
         elif name == "MARK":
             stack.append(_MARK)
         elif name == "DUP":
@@ -104,6 +119,7 @@ class _Machine:
 
     def _generic(self, opcode: pickletools.OpcodeInfo) -> None:
         """Pop and push as many values as :mod:`pickletools` says the opcode does."""
+        self._check_target(opcode.name)
         before = opcode.stack_before
         if pickletools.markobject in before:
             while self._stack.pop() is not _MARK:
@@ -112,3 +128,22 @@ class _Machine:
         for _ in before:
             self._stack.pop()
         self._stack.extend(_OPAQUE for _ in opcode.stack_after)
+
+    def _check_target(self, name: str) -> None:
+        stack = self._stack
+        if name in _CALLED and stack[-_CALLED[name]] is not _GLOBAL:
+            raise MalformedPickleError(f"{name} calls what was not looked up by name")
+        if name in _ALTERED:
+            altered = stack[-_ALTERED[name]]
+        elif name in _FILLED:
+            altered = self._below_mark()
+        else:
+            return
+        if altered is _GLOBAL:
+            raise MalformedPickleError(f"{name} alters what was looked up by name")
+
+    def _below_mark(self) -> Any:
+        for index in range(len(self._stack) - 1, 0, -1):
+            if self._stack[index] is _MARK:
+                return self._stack[index - 1]
+        raise IndexError("no mark")

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from headgate.errors import UnsafeModelError
 from headgate.packaging.exchange import Built, Job
 from headgate.packaging.nulls import convert_ordinal_encoder, mark_nulls
 from headgate.packaging.onnx_graph import rename_outputs
@@ -60,7 +61,10 @@ class SklearnModel:
             return load_pickle(Path(job.file), job.room, self._source)
         import skops.io
 
-        return skops.io.load(job.file, trusted=sorted({*self._trusted, *job.room}))
+        trusted = {*self._trusted, *job.room}
+        if unknown := sorted(set(skops.io.get_untrusted_types(file=job.file)) - trusted):
+            raise UnsafeModelError(f"opening it would load {_some(unknown)}")
+        return skops.io.load(job.file, trusted=sorted(trusted))
 
     def predict(self, batch: Batch) -> Outputs:
         """The model's own predictions."""
@@ -77,11 +81,15 @@ class SklearnModel:
         content = skops.io.dumps(self._model)
         named = set(skops.io.get_untrusted_types(data=content))
         if unknown := sorted(named - self._trusted):
-            return Built(engine=engine, refused=f"skops would load {', '.join(unknown[:5])}")
+            return Built(engine=engine, refused=f"skops would load {_some(unknown)}")
         (folder / sklearn_engine.MODEL).write_bytes(content)
         if named - TRUSTED and self._source:
             (folder / MODULE).write_bytes(Path(str(self._source.__file__)).read_bytes())
         return Built(engine=engine, options=msgspec.to_builtins(self._options))
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _options(model: Any, job: Job, reference: Reference) -> SklearnOptions:
@@ -152,14 +160,20 @@ def _convert(model: Any, signature: Signature, options: SklearnOptions) -> bytes
     model = copy.deepcopy(model)
     mark_nulls(model, options.null)
     model = _wrap_columns(model, signature, options)
-    extra = {id(model): {"zipmap": False}} if signature.task == "classification" else None
+    names = [field.name for field in signature.outputs]
+    extra = {id(model): {"zipmap": False}} if "probabilities" in names else None
     try:
         proto = to_onnx(model, initial_types=_types(signature, as_float=True), options=extra)
-    except Exception:  # encoders over integers want them as such
+    except Exception as error:  # encoders over integers want them as such
         if not any(field.dtype in {"int32", "int64"} for field in signature.inputs):
             raise
-        proto = to_onnx(model, initial_types=_types(signature, as_float=False), options=extra)
-    rename_outputs(proto, [field.name for field in signature.outputs])
+        try:
+            proto = to_onnx(model, initial_types=_types(signature, as_float=False), options=extra)
+        except Exception:  # noqa: BLE001  # what is wrong with the usual types says more
+            raise error from None
+    if names == ["label"]:
+        del proto.graph.output[1:]  # scores of some kind
+    rename_outputs(proto, names)
     content: bytes = proto.SerializeToString()
     return content
 

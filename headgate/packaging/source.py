@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
 
 import msgspec
+import numpy as np
 
 from headgate.errors import PackagingError
 from headgate.records import Record
@@ -140,7 +140,7 @@ def _columns(signature: dict[str, Any] | None, where: str) -> tuple[Column, ...]
     if not text:
         return ()
     try:
-        return tuple(_column(each) for each in json.loads(text))
+        return tuple(_column(each) for each in msgspec.json.decode(text, type=list[dict[str, Any]]))
     except (ValueError, TypeError, KeyError) as error:
         raise PackagingError(
             f"cannot read its signature: {error}",
@@ -157,8 +157,8 @@ def _column(each: dict[str, Any]) -> Column:
         shape = tuple(spec["shape"][1:])
         if any(size < 1 for size in shape):
             raise ValueError(f"shape {spec['shape']} of {name or 'the input'} varies within a row")
-        dtype = str(spec["dtype"])
-        return Column(name=name, dtype=_TYPES.get(dtype, dtype), shape=shape, required=required)
+        dtype = _TYPES.get(str(spec["dtype"])) or np.dtype(spec["dtype"]).name
+        return Column(name=name, dtype=dtype, shape=shape, required=required)
     if each["type"] not in _TYPES:
         raise ValueError(f"{name} is a {each['type']}")
     return Column(name=name, dtype=_TYPES[each["type"]], required=required)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from headgate.errors import UnsafeModelError
 from headgate.packaging.allowed import allowed
 
 __all__ = ["install_source", "load_pickle", "no_side_effects", "pickle_module"]
@@ -31,7 +32,7 @@ def pickle_module(room: Collection[str], source: types.ModuleType | None) -> typ
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
             if not allowed(module, name, room):
-                raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
+                raise UnsafeModelError(f"unpickling it would import {module}.{name}")
             if f"{module}.{name}" in room and source is not None:
                 return getattr(source, name)
             found = super().find_class(module, name)
@@ -39,7 +40,9 @@ def pickle_module(room: Collection[str], source: types.ModuleType | None) -> typ
             home = str(getattr(found, "__module__", None) or package).partition(".")[0]
             if package in _OURS and home not in {*_OURS, "builtins"}:
                 # A name that the library only imported from elsewhere.
-                raise pickle.UnpicklingError(f"{module}.{name} is {home}'s, not {package}'s")
+                raise UnsafeModelError(f"{module}.{name} is {home}'s, not {package}'s")
+            if isinstance(found, types.ModuleType):
+                raise UnsafeModelError(f"{module}.{name} is a module")
             return found
 
     module = types.ModuleType("headgate_pickle")
@@ -64,7 +67,7 @@ def load_pickle(path: Path, room: Collection[str], source: types.ModuleType | No
     """Unpickle ``path`` with :func:`pickle_module`.
 
     Raises:
-        pickle.UnpicklingError: it names something that is not allowed.
+        UnsafeModelError: it names something that is not allowed.
     """
     data = io.BytesIO(path.read_bytes())
     with no_side_effects():

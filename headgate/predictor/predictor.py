@@ -88,9 +88,9 @@ class Predictor:
             rows = array.shape[0]
             break
         for name, array in outputs.items():
-            if array.shape[0] != rows:
+            if array.shape[:1] != (rows,):
                 raise ServingError(
-                    f"{array.shape[0]} rows of {name} for {rows} rows of input",
+                    f"shape {list(array.shape)} of {name} for {rows} rows of input",
                     where=f"{self.ref.name} version {self.ref.version}",
                 )
         return outputs

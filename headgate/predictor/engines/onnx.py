@@ -107,7 +107,7 @@ def _options(ort: Any, threads: int) -> Any:
     options.enable_mem_pattern = False
     # Idle threads sleep instead of spinning on a core that another process needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     return options
 
 

@@ -9,6 +9,7 @@ followed unchecked; :func:`check_trees` checks them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,6 +49,7 @@ _DISTANCES = ("Chebyshev", "Euclidean", "Manhattan", "Minkowski")
 
 TRUSTED: frozenset[str] = frozenset(
     [
+        "functools.partial",  # of check_array only: see check_trees
         "numpy.dtype",
         "scipy.interpolate._bsplines.BSpline",
         "scipy.sparse._csc.csc_array",
@@ -67,6 +69,7 @@ TRUSTED: frozenset[str] = frozenset(
         "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
         "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
         "sklearn.tree._tree.Tree",
+        "sklearn.utils.validation.check_array",
         *(f"sklearn._loss.loss.{name}" for name in _LOSSES),
         *(f"sklearn.gaussian_process.kernels.{name}" for name in _KERNELS),
         *(f"sklearn.feature_selection._univariate_selection.{name}" for name in _SCORES),
@@ -82,17 +85,22 @@ TRUSTED: frozenset[str] = frozenset(
 def check_trees(model: Any) -> int:
     """Hold that every tree in ``model`` points only at nodes and features it has.
 
-    Returns how many trees there are.
+    And that a partial is one that scikit-learn makes itself, as HistGradientBoosting with
+    categorical features does. Returns how many trees there are.
 
     Raises:
-        ValueError: one does not; predicting with it would read memory that is not its own.
+        ValueError: one does not; predicting with it would read memory that is not its own, or
+            call what nobody reviewed.
     """
     from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
     from sklearn.tree._tree import Tree
+    from sklearn.utils.validation import check_array
 
     trees: set[int] = set()
     checked: set[int] = set()
     for part in parts_of(model):
+        if isinstance(part, functools.partial) and part.func is not check_array:
+            raise ValueError(f"a partial of {part.func!r}")
         if isinstance(part, Tree | TreePredictor):
             trees.add(id(part))
         owned = [getattr(part, "tree_", None), *_flat(getattr(part, "_predictors", ()))]
