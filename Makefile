@@ -34,7 +34,7 @@ demo: $(READY)
 	@$(BIN)/python demo/story.py
 
 test: $(READY)
-	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term $(ARGS)
 
 check: $(READY)
 	@$(BIN)/ruff check .

@@ -27,15 +27,9 @@ class Shipped(Record, frozen=True):
 
 def ship(bundle: Bundle, profile: str | None = None) -> Shipped:
     """Train what has no version, build, gate and promote; without a pass, all stays as it was."""
-    from headgate.registry import read_lock
-
     if bundle.platform.running() is None:
         bundle.check_port()
-    for name in bundle.rooms:
-        if bundle.registry.latest(name) is None:
-            train(bundle, name)
-        elif name not in {ref.name for ref in read_lock(bundle.root)}:
-            lock(bundle, [pick(bundle, name)])
+    _pin(bundle)
     release = build(bundle).release
     state = bundle.state()
     live = state.live is not None and state.live.digest == release.digest
@@ -49,6 +43,21 @@ def ship(bundle: Bundle, profile: str | None = None) -> Shipped:
     else:
         return Shipped(release=release, verdict=verdict, changed=False, http=_stay(bundle, state))
     return Shipped(release=release, verdict=verdict, changed=not live, http=running.http)
+
+
+def _pin(bundle: Bundle) -> None:
+    """Make ``models.lock`` name the models that have a room, and keep the versions it names."""
+    from headgate.registry import read_lock
+
+    for name in bundle.rooms:
+        if bundle.registry.latest(name) is None:
+            train(bundle, name)
+    pinned = read_lock(bundle.root)
+    names = {ref.name for ref in pinned}
+    if names != bundle.rooms.keys():
+        kept = [ref for ref in pinned if ref.name in bundle.rooms]
+        missing = [pick(bundle, name) for name in bundle.rooms if name not in names]
+        lock(bundle, [*kept, *missing])
 
 
 def _is_valid(bundle: Bundle, verdict: Verdict) -> bool:
