@@ -89,8 +89,9 @@ class Predictor:
             break
         for name, array in outputs.items():
             if array.shape[:1] != (rows,):
+                found = array.shape[0] if array.ndim else 0
                 raise ServingError(
-                    f"shape {list(array.shape)} of {name} for {rows} rows of input",
+                    f"{found} rows of {name} for {rows} rows of input",
                     where=f"{self.ref.name} version {self.ref.version}",
                 )
         return outputs
