@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from headgate.errors import HeadgateError, OverloadError, ServingError
 from headgate.serving.cost import CallCost
-from headgate.serving.job import Answer, ClientGoneError, Job, late
-from headgate.serving.lane import Lane
+from headgate.serving.job import Answer, ClientGoneError, Job, QueueFullError, late
+from headgate.serving.lane import Lane, hand_over
 from headgate.serving.merging import AsyncPredict, Called, Part, Predict, call, call_async
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Batcher:
             max_batch_rows: rows in one call; larger requests take several.
             max_queue_rows: rows that may wait; more are refused.
             target_s: latency to keep to when waiting for others, seconds.
-            slots: calls at a time.
+            slots: calls in threads, or in other processes, at a time.
             inline: whether cheap calls may run on the event loop.
         """
         self._predict = predict
@@ -136,6 +136,7 @@ class Batcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._woken = False
         self._sweep_timer: asyncio.TimerHandle | None = None
+        self._sweep_at = math.inf
         self._linger_timer: asyncio.TimerHandle | None = None
         self._arrivals = self._arrivals_seen = 0
         self._crowd = 1
@@ -166,7 +167,8 @@ class Batcher:
         ``deadline`` is a time of the monotonic clock; ``alive`` says whether the client is there.
 
         Raises:
-            OverloadError: the queue is full, or the deadline would be missed.
+            QueueFullError: too many rows wait already.
+            OverloadError: the deadline would be missed.
             DeadlineExceededError: it was missed.
             ClientGoneError: the client left before its rows were run.
             ServingError: the engine failed on these rows, or the batcher is closed.
@@ -180,33 +182,38 @@ class Batcher:
             and rows <= self._max_batch
         ):
             if cost.fixed_s < MERGE_S:
-                return self._at_once(batch, rows)
+                return self._at_once(batch, rows, deadline)
             return await self._this_turn(batch, rows, deadline, alive)
         return await self._in_turn(batch, rows, deadline, alive)
 
     async def close(self) -> None:
         """Refuse what waits and what comes; let go of the threads."""
         self._closed = True
-        error = ServingError("the model is being closed", where=self._name)
+        self._inline = False
         for job in list(self._live):
-            self._settle(job, error)
+            self._settle(job, self._closing())
         for timer in (self._sweep_timer, self._linger_timer):
             if timer is not None:
                 timer.cancel()
-        for lane in self._lanes:
+        busy = [running.lane for running in self._running if running.lane is not None]
+        for lane in [*self._lanes, *busy]:
             lane.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._running = {running for running in self._running if running.lane is not None}
 
     # On the event loop.
 
-    def _at_once(self, batch: Batch, rows: int) -> Answer:
+    def _at_once(self, batch: Batch, rows: int, deadline: float) -> Answer:
+        if time.monotonic() >= deadline:
+            self._observer.shed("deadline")
+            raise late(0.0)
         called = call(cast("Predict", self._predict), [Part(batch, 0, rows, _always)])
         self._unlearned += 1
         if self._unlearned == _LEARN_EVERY or called.seconds > INLINE_S:
             self._unlearned = 0
-            if not called.failed:
+            if not called.failed or called.seconds > INLINE_S:
                 self.cost.learn(rows, called.seconds)
         self._observer.batch(rows, called.seconds)
         result = called.results[0]
@@ -269,7 +276,7 @@ class Batcher:
         self, batch: Batch, rows: int, deadline: float, alive: Callable[[], bool] | None
     ) -> Answer:
         if self._closed:
-            raise ServingError("the model is being closed", where=self._name)
+            raise self._closing()
         now = time.monotonic()
         self._admit(rows, deadline, now)
         job = Job(batch, rows, now, deadline, alive)
@@ -279,7 +286,7 @@ class Batcher:
         self._queued_rows += rows
         self._live.add(job)
         self._arrivals += 1
-        if self._sweep_timer is None or deadline < self._sweep_timer.when():
+        if deadline < self._sweep_at:
             self._look_after(deadline)
         self._wake()
         try:
@@ -294,7 +301,7 @@ class Batcher:
         wait = self._expected_s(rows, now)
         if self._queued_rows and self._queued_rows + rows > self._max_queue:
             self._observer.shed("queue_full")
-            raise OverloadError(
+            raise QueueFullError(
                 f"{self._queued_rows} rows wait already, {self._max_queue} may",
                 where=self._name,
                 remedy="try again later",
@@ -311,8 +318,9 @@ class Batcher:
         work = self.cost.fixed_s * calls + self.cost.per_row_s * ahead
         if len(self._running) < self._slots:
             return work / self._slots
-        soonest = min(running.expected_end for running in self._running)
-        return max(0.0, soonest - now) + work / self._slots
+        # One that is late by some time may well take as long again: it could have hung.
+        soonest = min(abs(running.expected_end - now) for running in self._running)
+        return soonest + work / self._slots
 
     def _wake(self) -> None:
         """Look for work at the end of this turn of the loop, once all that came in it is here."""
@@ -411,19 +419,15 @@ class Batcher:
 
     def _call_in_lane(self, running: _Running, loop: asyncio.AbstractEventLoop) -> None:
         called = call(cast("Predict", self._predict), running.parts)
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(self._finish, running, called)
+        hand_over(loop, self._finish, running, called)
 
     async def _call_remote(self, running: _Running) -> None:
         self._finish(running, await call_async(cast("AsyncPredict", self._predict), running.parts))
 
     def _finish(self, running: _Running, called: Called) -> None:
         self._running.discard(running)
-        if running.lane is not None:
-            if self._closed:
-                running.lane.close()
-            else:
-                self._lanes.append(running.lane)
+        if running.lane is not None and not self._closed:
+            self._lanes.append(running.lane)
         self._learn(called)
         self._crowd = len(running.jobs) + len(self._queue)
         self._finished_at = time.monotonic()
@@ -437,7 +441,8 @@ class Batcher:
     # Ends.
 
     def _learn(self, called: Called) -> None:
-        if not called.failed:
+        # One that failed may not have done all its work, but took no less time than this.
+        if not called.failed or called.seconds > self.cost.predict(called.rows):
             self.cost.learn(called.rows, called.seconds)
         self._observer.batch(called.rows, called.seconds)
 
@@ -462,12 +467,14 @@ class Batcher:
     def _look_after(self, when: float) -> None:
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
+        self._sweep_at = when
         # The loop's clock is the monotonic one.
         self._sweep_timer = asyncio.get_running_loop().call_at(when, self._sweep)
 
     def _sweep(self) -> None:
         """Fail what is past its deadline, be it waiting or running."""
         self._sweep_timer = None
+        self._sweep_at = math.inf
         now = time.monotonic()
         for job in [job for job in self._live if job.deadline <= now]:
             error = late(now - job.arrived)
@@ -476,6 +483,9 @@ class Batcher:
         if self._live:
             soonest = min(job.deadline for job in self._live)
             self._look_after(max(soonest, now + _RESOLUTION_S))
+
+    def _closing(self) -> ServingError:
+        return ServingError("the model is being closed", where=self._name)
 
     def _count_shed(self, trouble: HeadgateError) -> None:
         self._observer.shed("gone" if isinstance(trouble, ClientGoneError) else "deadline")

@@ -15,6 +15,7 @@ from bentoml.images import Image
 from headgate.errors import HeadgateError, ServingError
 from headgate.serving import drain
 from headgate.serving.bundle import Bundle, open_bundle
+from headgate.serving.openapi import describe
 from headgate.serving.protocols.typed import typed_endpoint
 
 if TYPE_CHECKING:
@@ -50,6 +51,16 @@ class HeadgateService(bentoml.Service[Any]):  # type: ignore[misc]
         traced: App = factory.trace(Front(app, inner.worker))
         return traced
 
+    @property
+    def doc(self) -> str:
+        """Of a Bento its own, else what is served."""
+        return str(self.bento.doc if self.bento is not None else self.description)
+
+    @property
+    def openapi_spec(self) -> Any:
+        """What ``/docs.json`` shows, and a Bento's ``apis/openapi.yaml``."""
+        return describe(self)
+
 
 def packaged(root: Path) -> Bundle:
     """What is packaged under ``root``. Where that is nothing, the process ends with one line."""
@@ -80,7 +91,7 @@ def entry_service(bundle: Bundle) -> HeadgateService:
 
 
 async def _ask(instance: Any, name: str, rows: list[Any]) -> tuple[int, bytes, Headers]:
-    """Answer a typed endpoint whose request came through BentoML."""
+    """Answer a typed endpoint that is called within this process."""
     worker: Worker | None = type(instance).worker
     if worker is None:
         raise ServingError("no worker serves this service", remedy="start it with `headgate serve`")

@@ -21,6 +21,8 @@ from headgate.records import ModelRef, Record
 __all__ = ["Bundle", "PackagedModel", "open_bundle"]
 
 FORMAT = 1
+_TAKEN = {"bundle", "worker", "healthz", "livez", "readyz", "metrics", "ping", "invocations", "v2"}
+"""What would hide a path that every Bento has, or what the service keeps under that name."""
 _FOLDER = Path(".headgate", "bundle")
 
 
@@ -57,7 +59,8 @@ class PackagedModel(msgspec.Struct, frozen=True, kw_only=True):
     def method(self) -> str:
         """Its name as a Python identifier: what its typed endpoint is called."""
         name = re.sub(r"\W", "_", self.name, flags=re.ASCII)
-        return f"model_{name}" if not name or name[0].isdigit() or name[0] == "_" else name
+        usable = name and name[0].isalpha() and name not in _TAKEN
+        return name if usable else f"model_{name}"
 
     @property
     def wants_gpu(self) -> bool:
@@ -76,7 +79,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     def threads(self) -> int:
         """Threads one call of an engine may use: as the launcher says, else as configured."""
         value = os.environ.get("HEADGATE_THREADS", str(self.server.threads))
-        if not value.isdigit() or int(value) < 1:
+        if not value.isdecimal() or int(value) < 1:
             raise ConfigError(
                 f"{value!r} is no number of threads",
                 where="HEADGATE_THREADS",
@@ -119,8 +122,11 @@ def open_bundle(root: Path) -> Bundle:
         raise ServingError("no model is packaged: put one into models.lock and run `make ship`")
     by_method: dict[str, str] = {}
     for model in models:
-        other = by_method.setdefault(model.method, model.name)
-        if other != model.name:
+        other = by_method.get(model.method)
+        by_method[model.method] = model.name
+        if other == model.name:
+            raise _broken(folder, f"it lists {model.name!r} twice")
+        if other is not None:
             raise ConfigError(
                 f"{model.name!r} and {other!r} would both be served as /{model.method}",
                 where=str(folder / "bundle.json"),
@@ -149,6 +155,12 @@ def _rooms(root: Path) -> dict[str, ModelConfig]:
     rooms = {}
     for file in sorted((root / "models").glob("*/model.toml")):
         config = load_model_config(file)
+        if config.name in rooms:
+            raise ConfigError(
+                f"name {config.name!r} is taken by another folder",
+                where=str(file),
+                remedy="give each model's folder its own registered name",
+            )
         rooms[config.name] = config
     return rooms
 

@@ -18,10 +18,12 @@ from headgate.serving.http import (
     Send,
     TooLargeError,
     accept_json,
+    check_rows,
     deadline_s,
     discard_body,
     error_headers,
     meaning,
+    names,
     read_body,
     reply,
     still_there,
@@ -54,7 +56,8 @@ class Endpoint:
         self._surface = surface
         self._counts = SurfaceMetrics(metrics, surface.name, model.name)
         self._max_body = max_body
-        self._wire = Wire([JSON, *surface.headers])
+        self._who = names(model.version, model.release)
+        self._wire = Wire([JSON, *self._who])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -69,7 +72,11 @@ class Endpoint:
             content = await self._predict(asked, began, head, still_there(receive))
         except TooLargeError as error:
             self._counts.failed("too_large", monotonic() - began)
-            await discard_body(413, self._surface.problem(error), receive, send)
+            told = self._surface.problem(error)
+            if error.unread:
+                await discard_body(413, told, receive, send, self._who)
+            else:
+                await reply(send, 413, told, self._who)
             return
         except Exception as error:  # noqa: BLE001
             status, body, headers = self._failed(error, began)
@@ -89,18 +96,13 @@ class Endpoint:
         except Exception as error:  # noqa: BLE001
             return self._failed(error, began)
         self._counts.answered(monotonic() - began)
-        return 200, content, self._surface.headers
+        return 200, content, self._who
 
     async def _predict(
         self, asked: Asked, began: float, head: Head, alive: Callable[[], bool] | None
     ) -> bytes:
         model = self._model
-        if asked.rows > model.max_rows:
-            raise TooLargeError(
-                f"{asked.rows} rows",
-                where="body",
-                remedy=f"send at most {model.max_rows} rows at a time",
-            )
+        check_rows(asked.rows, model.max_rows)
         allowed = model.deadline_s if DEADLINE not in head else deadline_s(head, model.deadline_s)
         answer = await model.batcher.submit(
             asked.batch, asked.rows, deadline=began + allowed, alive=alive
@@ -122,4 +124,4 @@ class Endpoint:
             logger.error("%s: %s", self._model.name, error)
         self._counts.failed(outcome, monotonic() - began)
         body = b"" if isinstance(error, ClientGoneError) else self._surface.problem(error)
-        return status, body, error_headers(error)
+        return status, body, [*self._who, *error_headers(error)]

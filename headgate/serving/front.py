@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from starlette.routing import Mount
+from starlette.routing import Mount, Route
 
 from headgate.serving.hotpath import HotPath
 from headgate.serving.metrics import SurfaceMetrics
@@ -25,15 +25,17 @@ class Front:
         """``app`` is BentoML's, a Starlette app."""
         self._app: App = app
         self._worker = worker
-        known = {getattr(route, "path", "") for route in app.routes if not isinstance(route, Mount)}
+        pages = (route for route in app.routes if isinstance(route, Route))
+        known = {route.path: route.methods for route in pages if route.methods}
         prefixes = tuple(f"{route.path}/" for route in app.routes if isinstance(route, Mount))
-        routes = build_routes(worker, app)
+        routes = build_routes(worker)
         routes["/metrics"] = {"GET": self._metrics}
         self._hot = HotPath(
             app,
             routes,
             known=known,
             prefixes=prefixes,
+            release=worker.release,
             models={model.name: model.version for model in worker.models.values()},
             counts=SurfaceMetrics(worker.metrics, "other", ""),
         )

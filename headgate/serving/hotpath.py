@@ -1,8 +1,8 @@
 """What is in front of BentoML's app: the prediction protocols, health, and a 404 that helps.
 
-Everything else is BentoML's: typed endpoints of other media types, ``/docs.json``, ``/schema.json``,
-``/metrics``. Paths that neither knows end here, so that nobody can grow BentoML's metrics, whose
-``endpoint`` label is the path as it came.
+Everything else is BentoML's: its pages, ``/docs.json``, ``/schema.json``, ``/metrics``. What neither
+knows ends here, so that nobody can grow BentoML's metrics, whose ``endpoint`` label is the path as
+it came.
 """
 
 from __future__ import annotations
@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, TypeAlias
 import orjson
 
 from headgate.errors import HeadgateError, UnknownModelError
-from headgate.serving.http import App, MethodError, Receive, Scope, Send, meaning, problem, reply
+from headgate.serving.http import (
+    App,
+    Headers,
+    MethodError,
+    Receive,
+    Scope,
+    Send,
+    meaning,
+    problem,
+    reply,
+)
 
 if TYPE_CHECKING:
     from headgate.serving.metrics import SurfaceMetrics
@@ -36,9 +46,10 @@ class HotPath:
         app: App,
         routes: Routes,
         *,
-        known: Collection[str],
+        known: Mapping[str, Collection[str]],
         prefixes: tuple[str, ...],
         models: Mapping[str, str],
+        release: str,
         counts: SurfaceMetrics,
     ) -> None:
         """An app that answers ``routes`` itself.
@@ -46,17 +57,19 @@ class HotPath:
         Args:
             app: BentoML's.
             routes: ours.
-            known: exact paths of ``app``.
+            known: methods by exact path of ``app``.
             prefixes: paths of ``app`` with whole trees under them.
             models: versions by name, for messages.
+            release: whose answers these are.
             counts: of requests that are refused here.
         """
         self._app = app
         self._posts = {path: route["POST"] for path, route in routes.items() if "POST" in route}
         self._routes = routes
-        self._known = frozenset(known)
+        self._known = known
         self._prefixes = prefixes
         self._models = models
+        self._release = (b"x-headgate-release", release.encode())
         self._counts = counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,34 +82,34 @@ class HotPath:
             await hot(scope, receive, send)
             return
         route = self._routes.get(path) or self._routes.get(path.rstrip("/"))
-        if route is None:
-            if path in self._known or path.startswith(self._prefixes):
+        methods: Collection[str] | None = route if route is not None else self._known.get(path)
+        if methods is None:
+            if path.startswith(self._prefixes):
                 await self._app(scope, receive, send)
-                return
-            await self._refuse(self._unknown(path), scope, send)
+            else:
+                await self._refuse(self._unknown(path), scope, send)
             return
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        handler = route.get(method)
-        if handler is None:
+        if method not in methods:
+            allowed = ", ".join(sorted({*methods, *(["HEAD"] if "GET" in methods else [])}))
             error = MethodError(
-                f"{scope['method'][:20]} is not allowed",
-                where=path,
-                remedy=f"use {_allowed(route)}",
+                f"{scope['method'][:20]} is not allowed", where=path, remedy=f"use {allowed}"
             )
-            await self._refuse(error, scope, send, route)
-            return
-        await handler(scope, receive, send)
+            await self._refuse(error, scope, send, [(b"allow", allowed.encode())])
+        elif route is None:
+            await self._app(scope, receive, send)
+        else:
+            await route[method](scope, receive, send)
 
     async def _refuse(
-        self, error: HeadgateError, scope: Scope, send: Send, route: Route | None = None
+        self, error: HeadgateError, scope: Scope, send: Send, headers: Headers | None = None
     ) -> None:
         began = monotonic()
         status, outcome = meaning(error)
-        headers = [(b"allow", _allowed(route).encode())] if route is not None else []
         body = problem(error)
         if scope["path"].startswith("/v2"):
             body = orjson.dumps({"error": str(error)})
-        await reply(send, status, body, headers)
+        await reply(send, status, body, [self._release, *(headers or [])])
         self._counts.failed(outcome, monotonic() - began)
 
     def _unknown(self, path: str) -> UnknownModelError:
@@ -125,7 +138,3 @@ class HotPath:
             where=shown,
             remedy="see /docs.json, /v1/models and /v2 for what there is",
         )
-
-
-def _allowed(route: Route) -> str:
-    return ", ".join(sorted({*route, *(["HEAD"] if "GET" in route else [])}))

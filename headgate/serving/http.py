@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
@@ -18,7 +17,7 @@ from headgate.errors import (
     ServingError,
     UnknownModelError,
 )
-from headgate.serving.job import ClientGoneError
+from headgate.serving.job import ClientGoneError, QueueFullError
 from headgate.serving.metrics import Outcome
 
 __all__ = [
@@ -34,11 +33,13 @@ __all__ = [
     "Send",
     "TooLargeError",
     "accept_json",
+    "check_rows",
     "deadline_s",
     "discard_body",
     "error_headers",
     "loads",
     "meaning",
+    "names",
     "problem",
     "read_body",
     "reply",
@@ -66,6 +67,9 @@ _PLAIN_TYPES = (None, b"application/json", b"application/x-www-form-urlencoded",
 class TooLargeError(InputError):
     """The body, or the number of its rows, is over the limit."""
 
+    unread = False
+    """Whether some of the body has not been received."""
+
 
 class MediaTypeError(InputError):
     """The body is of a kind that is not understood here."""
@@ -81,6 +85,7 @@ _MEANING: tuple[tuple[type[HeadgateError], int, Outcome], ...] = (
     (MethodError, 405, "method"),
     (UnknownModelError, 404, "unknown"),
     (InputError, 400, "input"),
+    (QueueFullError, 429, "overload"),
     (OverloadError, 503, "overload"),
     (DeadlineExceededError, 504, "deadline"),
     # Nobody reads it; 499 is what proxies log for it.
@@ -111,6 +116,14 @@ def error_headers(error: HeadgateError) -> Headers:
     return []
 
 
+def names(version: str, release: str) -> Headers:
+    """Headers that say who answers."""
+    return [
+        (b"x-headgate-model-version", version.encode()),
+        (b"x-headgate-release", release.encode()),
+    ]
+
+
 async def reply(send: Send, status: int, body: bytes, headers: Iterable[Any] = ()) -> None:
     """Send a whole answer in JSON."""
     await send(
@@ -123,14 +136,16 @@ async def reply(send: Send, status: int, body: bytes, headers: Iterable[Any] = (
     await send({"type": "http.response.body", "body": body})
 
 
-async def discard_body(status: int, body: bytes, receive: Receive, send: Send) -> None:
+async def discard_body(
+    status: int, body: bytes, receive: Receive, send: Send, headers: Iterable[Any] = ()
+) -> None:
     """Answer before the request's body is read, then throw away what still comes and close.
 
     Many clients read nothing before they have sent everything, and a connection that is closed
     with unread bytes is reset, which loses the answer. Bounded in bytes and time.
     """
-    headers = [JSON, (b"content-length", b"%d" % len(body)), _CLOSE]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    all_headers = [JSON, (b"content-length", b"%d" % len(body)), _CLOSE, *headers]
+    await send({"type": "http.response.start", "status": status, "headers": all_headers})
     await send({"type": "http.response.body", "body": body, "more_body": True})
     size = 0
     try:
@@ -155,7 +170,7 @@ async def read_body(head: Head, receive: Receive, limit: int) -> bytes:
     """
     length = head.get(b"content-length")
     if length is not None and length.isdigit() and int(length) > limit:
-        raise _too_large(limit, f"{int(length)} bytes")
+        raise _too_large(limit, f"{int(length)} bytes", unread=True)
     message = await receive()
     if message["type"] != "http.request":
         raise ClientGoneError("the client left before its request was complete")
@@ -168,7 +183,7 @@ async def read_body(head: Head, receive: Receive, limit: int) -> bytes:
     size = len(body)
     while message.get("more_body"):
         if size > limit:
-            raise _too_large(limit, f"more than {limit} bytes")
+            raise _too_large(limit, f"more than {limit} bytes", unread=True)
         message = await receive()
         if message["type"] != "http.request":
             raise ClientGoneError("the client left before its request was complete")
@@ -179,12 +194,26 @@ async def read_body(head: Head, receive: Receive, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-def _too_large(limit: int, size: str) -> TooLargeError:
-    return TooLargeError(
+def _too_large(limit: int, size: str, *, unread: bool = False) -> TooLargeError:
+    error = TooLargeError(
         f"the body has {size}",
         where="body",
         remedy=f"send at most {limit} bytes, or raise server.max_body_mb",
     )
+    error.unread = unread
+    return error
+
+
+def check_rows(rows: int, most: int) -> None:
+    """Hold that a request has at most so many rows; before they are looked at, if possible.
+
+    Raises:
+        TooLargeError: it has more.
+    """
+    if rows > most:
+        raise TooLargeError(
+            f"{rows} rows", where="body", remedy=f"send at most {most} rows at a time"
+        )
 
 
 def accept_json(head: Head) -> None:
@@ -258,11 +287,6 @@ def still_there(receive: Receive) -> Callable[[], bool] | None:
     if not hasattr(cycle, "disconnected"):
         return None
     return lambda: not cycle.disconnected
-
-
-def now() -> float:
-    """Seconds of the clock that no one can set."""
-    return time.monotonic()
 
 
 def _text(value: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from headgate.errors import DeadlineExceededError, HeadgateError
+from headgate.errors import DeadlineExceededError, HeadgateError, OverloadError, ServingError
 from headgate.serving.merging import Part, Result, join
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from headgate.predictor import Batch, Outputs
 
-__all__ = ["Answer", "ClientGoneError", "Job"]
+__all__ = ["Answer", "ClientGoneError", "Job", "QueueFullError", "late"]
 
 
 class Answer(NamedTuple):
@@ -28,6 +28,10 @@ class Answer(NamedTuple):
 
 class ClientGoneError(HeadgateError):
     """Nobody waits for the answer any more."""
+
+
+class QueueFullError(OverloadError):
+    """As many rows wait already as may."""
 
 
 class Job:
@@ -105,13 +109,16 @@ class Job:
         self._done += len(next(iter(result.values())))
         if self._done < self.rows:
             return None
-        outputs = join(self._pieces[start] for start in sorted(self._pieces))
+        try:
+            outputs = join(self._pieces[start] for start in sorted(self._pieces))
+        except ServingError as error:
+            return error
         return Answer(outputs, self.queue_s, self.inference_s)
 
 
 def late(waited_s: float) -> DeadlineExceededError:
-    """The error of a request that was not answered in time."""
+    """The error of a request that was not answered in time, so long after it was read."""
     return DeadlineExceededError(
-        f"no answer within {waited_s * 1000:.0f} ms",
+        f"its deadline passed, {waited_s * 1000:.0f} ms after it was read",
         remedy="send fewer rows, or allow more time with the header X-Headgate-Deadline-Ms",
     )

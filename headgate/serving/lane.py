@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
-__all__ = ["Lane"]
+__all__ = ["Lane", "hand_over"]
 
 T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+
+def hand_over(
+    loop: asyncio.AbstractEventLoop, callback: Callable[[*Args], None], *args: *Args
+) -> None:
+    """Have ``loop`` call ``callback``, from any thread; a loop that is closed is left alone."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback, *args)
 
 
 class Lane:
@@ -30,7 +40,11 @@ class Lane:
         self._jobs.put(job)
 
     async def run(self, function: Callable[[], T]) -> T:
-        """What ``function`` returns or raises, run here."""
+        """What ``function`` returns or raises, run here.
+
+        Raises:
+            RuntimeError: it raised what is no ``Exception``, which would end the event loop.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
@@ -44,11 +58,14 @@ class Lane:
 
         def job() -> None:
             try:
-                outcome = (function(), None)
+                result = function()
             except Exception as error:  # noqa: BLE001
-                loop.call_soon_threadsafe(tell, None, error)
+                hand_over(loop, tell, None, error)
+            except BaseException as error:  # noqa: BLE001
+                told = RuntimeError(f"{type(error).__name__}: {error}")
+                hand_over(loop, tell, None, told)
             else:
-                loop.call_soon_threadsafe(tell, *outcome)
+                hand_over(loop, tell, result, None)
 
         self.put(job)
         return await future

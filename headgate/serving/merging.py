@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -50,14 +51,17 @@ def call(predict: Predict, parts: Sequence[Part]) -> Called:
     rows = _rows(parts)
     begun = time.monotonic()
     try:
-        outputs = _checked(predict(_merged(parts)), rows)
-    except Exception as error:  # noqa: BLE001
+        results = _split(_checked(predict(_merged(parts)), rows), parts)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001
+        # Also what is no Exception: a panic in Rust code, or a module that calls sys.exit().
         seconds = time.monotonic() - begun
         if len(parts) == 1:
             return Called([_told(error)], seconds, rows, failed=True)
         alone = [call(predict, [part]).results[0] if part.wanted() else None for part in parts]
         return Called(alone, seconds, rows, failed=True)
-    return Called(_split(outputs, parts), time.monotonic() - begun, rows, failed=False)
+    return Called(results, time.monotonic() - begun, rows, failed=False)
 
 
 async def call_async(predict: AsyncPredict, parts: Sequence[Part]) -> Called:
@@ -65,8 +69,13 @@ async def call_async(predict: AsyncPredict, parts: Sequence[Part]) -> Called:
     rows = _rows(parts)
     begun = time.monotonic()
     try:
-        outputs = _checked(await predict(_merged(parts)), rows)
-    except Exception as error:  # noqa: BLE001
+        results = _split(_checked(await predict(_merged(parts)), rows), parts)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # An engine may be cancelled without us: by the channel to its process, for one.
+        if isinstance(error, asyncio.CancelledError) and _being_cancelled():
+            raise
         seconds = time.monotonic() - begun
         if len(parts) == 1:
             return Called([_told(error)], seconds, rows, failed=True)
@@ -75,15 +84,24 @@ async def call_async(predict: AsyncPredict, parts: Sequence[Part]) -> Called:
             for part in parts
         ]
         return Called(alone, seconds, rows, failed=True)
-    return Called(_split(outputs, parts), time.monotonic() - begun, rows, failed=False)
+    return Called(results, time.monotonic() - begun, rows, failed=False)
 
 
 def join(pieces: Iterable[Outputs]) -> Outputs:
-    """The outputs of one request from those of its parts, in order."""
+    """The outputs of one request from those of its parts, in order.
+
+    Raises:
+        ServingError: the parts have not the same outputs, or outputs of other shapes.
+    """
     pieces = list(pieces)
     if len(pieces) == 1:
         return pieces[0]
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    try:
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    except (KeyError, ValueError) as error:
+        raise ServingError(
+            f"the model's answers to parts of one request do not fit together: {error}"
+        ) from error
 
 
 def _rows(parts: Sequence[Part]) -> int:
@@ -115,13 +133,20 @@ def _split(outputs: Outputs, parts: Sequence[Part]) -> list[Result]:
 
 
 def _checked(outputs: Outputs, rows: int) -> Outputs:
+    if not outputs:
+        raise ServingError("no outputs")
     for name, array in outputs.items():
         if len(array) != rows:
             raise ServingError(f"{len(array)} rows of {name} for {rows} rows of input")
     return outputs
 
 
-def _told(error: Exception) -> HeadgateError:
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _told(error: BaseException) -> HeadgateError:
     if isinstance(error, HeadgateError):
         return error
     told = ServingError(f"the model failed: {type(error).__name__}: {error}")

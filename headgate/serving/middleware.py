@@ -83,7 +83,7 @@ class Timeout:
             body = {
                 "error": f"no answer within {self._seconds:g} s",
                 "where": scope["path"],
-                "remedy": "",
+                "remedy": "try again later",
             }
             await reply(send, 504, orjson.dumps(body))
 
@@ -98,7 +98,7 @@ class BoundedMetrics(RunnerTrafficMetricsMiddleware):  # type: ignore[misc]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        if scope["type"] == "http" and scope["path"] not in self._known:
+        if scope["type"] in {"http", "websocket"} and scope["path"] not in self._known:
             await self.app(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import orjson
 
 from headgate.serving.endpoint import Endpoint
-from headgate.serving.http import MediaTypeError, Receive, Scope, Send, accept_json, reply
+from headgate.serving.http import Receive, Scope, Send, reply
 from headgate.serving.protocols import oip, v1
 
 if TYPE_CHECKING:
     from headgate.serving.hotpath import Handler, Route
-    from headgate.serving.http import App
     from headgate.serving.worker import Worker
 
 __all__ = ["build_routes"]
@@ -23,8 +22,8 @@ Body = Callable[[], bytes]
 Ready = Callable[[], str | None]
 
 
-def build_routes(worker: Worker, app: App) -> dict[str, Route]:
-    """All hot paths; ``app`` gets what a typed endpoint is asked for in another form than JSON."""
+def build_routes(worker: Worker) -> dict[str, Route]:
+    """All hot paths of a worker."""
     models = worker.models
     routes: dict[str, Route] = {
         "/livez": {"GET": _told(lambda: b'{"live":true}')},
@@ -46,7 +45,7 @@ def build_routes(worker: Worker, app: App) -> dict[str, Route]:
             ready = orjson.dumps({"name": model.name, "ready": True})
             routes[f"{second}/ready"] = {"GET": _ready(model.whats_wrong, ready)}
             routes[f"{second}/infer"] = {"POST": tensors}
-        routes[f"/{model.packaged.method}"] = {"POST": _typed(worker.typed[model.name], app)}
+        routes[f"/{model.packaged.method}"] = {"POST": worker.typed[model.name]}
     return routes
 
 
@@ -66,19 +65,5 @@ def _ready(trouble: Ready, body: bytes) -> Handler:
             await reply(send, 200, body)
         else:
             await reply(send, 503, orjson.dumps({"ready": False, "error": wrong}))
-
-    return handler
-
-
-def _typed(endpoint: Endpoint, app: App) -> Handler:
-    """A typed endpoint: JSON goes the short way, everything else through BentoML."""
-
-    async def handler(scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            accept_json(dict(scope["headers"]))
-        except MediaTypeError:
-            await app(scope, receive, send)
-        else:
-            await endpoint(scope, receive, send)
 
     return handler

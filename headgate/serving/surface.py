@@ -27,10 +27,6 @@ class Surface(Protocol):
     def name(self) -> str:
         """What the metrics call it."""
 
-    @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """Headers of every answer with predictions."""
-
     def decode(self, body: bytes) -> Asked:
         """Raises :class:`headgate.errors.InputError`, whatever is wrong with it."""
 

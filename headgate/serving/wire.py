@@ -33,6 +33,9 @@ def received(receive: Receive, limit: int) -> bytes | None:
     body = bytes(cycle.body)
     cycle.body = bytearray()
     cycle.message_event.clear()
+    if cycle.flow.read_paused:
+        # uvicorn stops reading while a large body waits, and would not notice a client that leaves.
+        cycle.flow.resume_reading()
     return body
 
 

@@ -55,7 +55,6 @@ class Worker:
         self._retired = False
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False
-        self._lane = Lane("parity")
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ.setdefault(name, str(bundle.threads))
         for packaged in bundle.models:
@@ -67,6 +66,8 @@ class Worker:
             self.models[model.name] = model
             self.rows[model.name] = rows = Rows(model, "typed")
             self.typed[model.name] = Endpoint(model, rows, self.metrics, self.max_body)
+        # The last: a worker that cannot open its models leaves no thread behind.
+        self._lane = Lane("parity")
 
     def whats_wrong(self) -> str | None:
         """Why this worker is not ready, in one sentence; None when it is."""
@@ -94,6 +95,7 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for model in self.models.values():
             await model.batcher.close()
+        self._lane.close()
         self.flush()
 
     def flush(self) -> None:

@@ -18,7 +18,7 @@ import orjson
 
 from headgate.errors import HeadgateError, InputError
 from headgate.predictor import Batch, Field, Outputs, values_to_array
-from headgate.serving.http import loads
+from headgate.serving.http import check_rows, loads
 from headgate.serving.surface import Asked
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ _ACCEPTED = {
 }
 _KNOWN = {"id", "parameters", "inputs", "outputs"}
 _TENSOR = {"name", "shape", "datatype", "parameters", "data"}
+_ID = (str, type(None))
+_LONG = (str, list, dict)
 _REMEDY = 'send {"inputs": [{"name", "shape", "datatype", "data"}, …]}'
 
 
@@ -55,12 +57,11 @@ class Tensors:
     """Tensors in, tensors out."""
 
     name = "oip"
-    headers: list[tuple[bytes, bytes]] = []  # noqa: RUF012
 
     def __init__(self, model: Model) -> None:
         """The same for every request of ``model``."""
         signature = model.signature
-        self._signature = signature
+        self._max_rows = model.max_rows
         self._fields = {field.name: field for field in signature.inputs}
         self._outputs = {field.name: field for field in signature.outputs}
         self._head = orjson.dumps(
@@ -91,15 +92,17 @@ class Tensors:
         for index, tensor in enumerate(request["inputs"]):
             self._take(tensor, f"inputs[{index}]", batch)
         rows = self._rows(batch)
-        wanted = request.get("outputs")
-        return Asked(batch, rows, (request.get("id"), wanted and self._wanted(wanted)))
+        request_id = request.get("id")
+        if type(request_id) not in _ID:
+            raise InputError(f"{_shown(request_id)} is no id", where="id", remedy="send a string")
+        return Asked(batch, rows, (request_id, self._wanted(request.get("outputs"))))
 
     def encode(self, outputs: Outputs, asked: Asked) -> bytes:
         """See :class:`headgate.serving.surface.Surface`."""
         request_id, wanted = asked.details
         rows = b"%d" % asked.rows
         parts = []
-        for name in wanted or outputs:
+        for name in wanted:
             array = outputs[name]
             before, after = self._tensors[name]
             data = array.tolist() if array.dtype.kind == "O" else np.ascontiguousarray(array)
@@ -125,27 +128,29 @@ class Tensors:
         if field is None:
             known = ", ".join(list(self._fields)[:20])
             raise InputError(
-                f"input {str(name)[:60]!r} is unknown",
+                f"input {_shown(name)} is unknown",
                 where=f"{where}.name",
                 remedy=f"known: {known}",
             )
         if name in batch:
             raise InputError(f"input {name!r} is there twice", where=where, remedy="send it once")
-        if tensor.get("datatype") not in _ACCEPTED[field.dtype]:
+        datatype = tensor.get("datatype")
+        if type(datatype) is not str or datatype not in _ACCEPTED[field.dtype]:
             raise InputError(
-                f"{tensor.get('datatype')!r} is not what it takes",
+                f"{_shown(datatype)} is not what it takes",
                 where=f"{where}.datatype",
                 remedy=f"send {DATATYPES[field.dtype]}",
             )
         data = tensor.get("data")
         if type(data) is not list:
-            binary = "binary_data_size" in (tensor.get("parameters") or {})
+            binary = "binary_data_size" in _parameters(tensor)
             raise InputError(
                 "binary tensors are not understood" if binary else "it holds no list",
                 where=f"{where}.data",
                 remedy="send the values as a JSON list",
             )
         shape = _shape(field, tensor.get("shape"), where)
+        check_rows(shape[0], self._max_rows)
         array = values_to_array(field, _flattened(data, shape, where), where=f"{where}.data")
         batch[field.name] = array.reshape(shape) if field.shape else array
 
@@ -172,23 +177,36 @@ class Tensors:
 
     def _wanted(self, outputs: Any) -> list[str]:
         """The names of the outputs asked for."""
+        if outputs is None:
+            return list(self._outputs)
         if type(outputs) is not list:
-            raise InputError("it is no list", where="outputs", remedy='send [{"name": output}, …]')
-        names = []
+            raise InputError(
+                f"{_shown(outputs)} is no list",
+                where="outputs",
+                remedy='send [{"name": output}, …]',
+            )
+        names: list[str] = []
         for index, output in enumerate(outputs):
             name = output.get("name") if type(output) is dict else None
-            if name not in self._outputs:
+            if type(name) is not str or name not in self._outputs:
                 raise InputError(
-                    f"output {str(name)[:60]!r} is unknown",
+                    f"output {_shown(name)} is unknown",
                     where=f"outputs[{index}].name",
                     remedy=f"known: {', '.join(self._outputs)}",
                 )
-            if (output.get("parameters") or {}).get("binary_data"):
+            if name in names:
+                # A short list of many would make an answer as long as one likes.
+                raise InputError(
+                    f"output {name!r} is there twice",
+                    where=f"outputs[{index}].name",
+                    remedy="ask for it once",
+                )
+            if _parameters(output).get("binary_data"):
                 raise InputError(
                     "binary tensors are not sent", where=f"outputs[{index}]", remedy="ask for JSON"
                 )
             names.append(name)
-        return names
+        return names or list(self._outputs)
 
 
 def _shape(field: Field, shape: Any, where: str) -> list[int]:
@@ -201,7 +219,7 @@ def _shape(field: Field, shape: Any, where: str) -> list[int]:
     ):
         sizes = ", ".join(["rows", *map(str, wanted)])
         raise InputError(
-            f"{str(shape)[:60]} is not its shape",
+            f"{_shown(shape)} is not its shape",
             where=f"{where}.shape",
             remedy=f"send [{sizes}]",
         )
@@ -227,6 +245,22 @@ def _flattened(data: list[Any], shape: list[int], where: str) -> list[Any]:
         where=f"{where}.data",
         remedy=f"send {size} values, or lists nested like the shape",
     )
+
+
+def _parameters(of: dict[str, Any]) -> dict[str, Any]:
+    found = of.get("parameters")
+    return found if type(found) is dict else {}
+
+
+def _shown(value: Any) -> str:
+    """A short name of what JSON said, however long or deep."""
+    if type(value) is str:
+        return repr(value[:60])
+    if type(value) is dict:
+        return "an object"
+    if type(value) is list and (len(value) > 8 or any(type(item) in _LONG for item in value)):
+        return f"a list of {len(value)}"
+    return orjson.dumps(value).decode()
 
 
 def metadata(model: Model) -> bytes:

@@ -14,7 +14,7 @@ import orjson
 
 from headgate.errors import HeadgateError, InputError
 from headgate.predictor import Outputs, rows_to_batch
-from headgate.serving.http import loads, problem
+from headgate.serving.http import check_rows, loads, problem
 from headgate.serving.surface import Asked
 
 if TYPE_CHECKING:
@@ -33,13 +33,10 @@ class Rows:
         """``name`` is the surface's in the metrics."""
         self.name = name
         self._signature = model.signature
+        self._max_rows = model.max_rows
         self._single = (
             model.signature.outputs[0].name if len(model.signature.outputs) == 1 else None
         )
-        self.headers = [
-            (b"x-headgate-model-version", model.version.encode()),
-            (b"x-headgate-release", model.release.encode()),
-        ]
         whose = {
             "model_name": model.name,
             "model_version": model.version,
@@ -61,6 +58,8 @@ class Rows:
 
     def take(self, rows: Any) -> Asked:
         """The rows, validated."""
+        if type(rows) is list:
+            check_rows(len(rows), self._max_rows)
         batch = rows_to_batch(self._signature, rows)
         return Asked(batch, len(rows))
 
