@@ -3,6 +3,7 @@
 #   make ship    train, build, gate, promote; leaves the service on http://localhost:3000
 #   make test    the whole test suite          make check   linters and types
 #   make demo    the story in the terminal     make down    stop the service
+#   make bench   Headgate beside other servers: benchmarks/README.md
 #
 # HEADGATE_PORT=3100 make ship   takes another port.
 
@@ -10,7 +11,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: install ship down demo test check format constraints clean
+.PHONY: install ship down demo bench test check format constraints clean
 
 install: $(READY)
 
@@ -33,8 +34,11 @@ down: $(READY)
 demo: $(READY)
 	@$(BIN)/python demo/story.py
 
+bench: $(READY)
+	@$(BIN)/python benchmarks/serving.py $(ARGS)
+
 test: $(READY)
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term $(ARGS)
 
 check: $(READY)
 	@$(BIN)/ruff check .

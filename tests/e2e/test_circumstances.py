@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from e2e.conftest import Clone, free_port
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clone")]
+pytestmark = pytest.mark.e2e
 
 
 def test_nothing_shipped_is_one_line(bare_clone: Clone) -> None:

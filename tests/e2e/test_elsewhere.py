@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from e2e.conftest import ROOT, Clone, free_port
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clone")]
+pytestmark = pytest.mark.e2e
 
 # Leaves of this environment what requirements/serve.txt pins, as in an image; this repository's
 # own package least of all.

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from e2e.conftest import Clone
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clone")]
+pytestmark = pytest.mark.e2e
 
 # What `headgate ship` says when it enters a stage.
 STAGES = [

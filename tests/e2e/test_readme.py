@@ -14,7 +14,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 # These would start this very suite, or only repeat what the other blocks do.
 ELSEWHERE = ("make test", "make check", "make demo")
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clone")]
+pytestmark = pytest.mark.e2e
 
 
 def commands(page: Path) -> list[str]:

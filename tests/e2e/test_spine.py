@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from e2e.conftest import Clone, free_port
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clone")]
+pytestmark = pytest.mark.e2e
 
 
 HOLDER = """
