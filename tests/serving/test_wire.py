@@ -49,13 +49,27 @@ class Connection:
     def __init__(self, app, *, defaults=DEFAULTS, access_log=False):
         self.state = ServerState()
         self.state.default_headers = defaults
+        self.app = app
+        self.errors = []
         config = uvicorn.Config(
-            app, http="httptools", lifespan="off", log_config=None, access_log=access_log
+            self.watched,
+            interface="asgi3",
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=access_log,
         )
         config.load()
         self.protocol = HttpToolsProtocol(config, self.state, {})
         self.transport = Transport()
         self.protocol.connection_made(self.transport)
+
+    async def watched(self, scope, receive, send):
+        try:
+            await self.app(scope, receive, send)
+        except Exception as error:
+            self.errors.append(error)
+            raise
 
     async def send(self, *pieces):
         """What is answered to these bytes."""
@@ -65,11 +79,12 @@ class Connection:
                 await asyncio.sleep(0)
         for task in list(self.state.tasks):
             await task
+        assert self.errors == []
         return b"".join(self.transport.writes)
 
 
 class Echo:
-    """Answers the body of the request, the short way or the long one."""
+    """Answers the body of the request, if it has one, the short way or the long one."""
 
     def __init__(self, *, short):
         self.short = short
@@ -88,6 +103,7 @@ class Echo:
                     return
                 body += message["body"]
                 more = message["more_body"]
+        body = body or b"nothing"
         if self.short:
             await self.wire.answer(body, send)
             return
@@ -158,7 +174,8 @@ def test_the_same_bytes(play):
 )
 def test_the_same_bytes_from_another_server(options, caplog):
     async def main(*, short):
-        return await Connection(Echo(short=short), **options).send(request(b"abc"))
+        connection = Connection(Echo(short=short), **options)
+        return await connection.send(request(b"abc")), connection.transport.closing
 
     with caplog.at_level(logging.INFO, "uvicorn.access"):
         said = asyncio.run(main(short=True))
@@ -244,11 +261,44 @@ def test_a_body_over_the_limit_is_left_where_it_is():
     async def main():
         async def app(scope, receive, send):
             assert received(receive, 2) is None
-            message = await receive()
-            assert message["body"] == b"abc"
+            assert received(receive, 3) == b"abc"
             await Wire(HEADERS).answer(b"", send)
 
         assert b" 200 OK" in await Connection(app).send(request(b"abc"))
+
+    asyncio.run(main())
+
+
+def test_who_listens_after_the_body_hears_of_the_end_and_nothing_else():
+    async def main():
+        async def app(scope, receive, send):
+            assert received(receive, LIMIT) == b"abc"
+            listening = asyncio.create_task(receive())
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert not listening.done()
+            await Wire(HEADERS).answer(b"", send)
+            assert await asyncio.wait_for(listening, 5) == {"type": "http.disconnect"}
+            assert await receive() == {"type": "http.disconnect"}
+
+        connection = Connection(app)
+        await connection.send(request(b"abc", headers=b"expect: 100-continue\r\n"))
+        # The one who listened first was told to go on, as uvicorn does; nobody was afterwards.
+        assert len(connection.transport.writes) == 2
+
+    asyncio.run(main())
+
+
+def test_nobody_is_told_to_go_on_after_the_answer():
+    async def main():
+        async def app(scope, receive, send):
+            assert received(receive, LIMIT) == b"abc"
+            await Wire(HEADERS).answer(b"", send)
+            assert await receive() == {"type": "http.disconnect"}
+
+        connection = Connection(app)
+        await connection.send(request(b"abc", headers=b"expect: 100-continue\r\n"))
+        assert len(connection.transport.writes) == 1
 
     asyncio.run(main())
 
