@@ -6,9 +6,13 @@ that names the file and the key. Both are frozen once read.
 
 from __future__ import annotations
 
+import difflib
+import json
 import os
+import re
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from textwrap import shorten
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +20,7 @@ from msgspec import Meta
 from headgate.errors import ConfigError
 
 __all__ = [
+    "MODEL_NAME",
     "GateConfig",
     "HeadgateConfig",
     "LoadProfile",
@@ -37,6 +42,17 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Positive = Annotated[float, Meta(gt=0, le=1e9)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
+MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}"
+"""What a registered name may be: it becomes part of paths and of addresses."""
+ModelName = Annotated[
+    str,
+    Meta(
+        pattern=rf"\A{MODEL_NAME}\Z",
+        description="expected at most 100 letters, digits, spaces, dots, dashes and underscores, "
+        "a letter or digit first",
+    ),
+]
+_HERE = "headgate/config.py"
 
 
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -163,8 +179,8 @@ class PackagingConfig(_Strict, frozen=True):
 class ModelConfig(_Strict, frozen=True):
     """``models/<name>/model.toml``."""
 
-    name: str
-    """The registered name."""
+    name: ModelName
+    """The registered name: letters, digits, space, dot, dash, underscore."""
     slo: SloConfig
     description: str = ""
     resources: ResourcesConfig = ResourcesConfig()
@@ -177,22 +193,79 @@ T = TypeVar("T", bound=_Strict)
 
 def _read(path: Path, kind: type[T]) -> T:
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=kind)
+        raw = msgspec.toml.decode(path.read_bytes())
     except FileNotFoundError:
         raise ConfigError(
             "no such file", where=str(path), remedy="run the command in a Headgate bundle"
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(
-            str(error), where=str(path), remedy=f"the settings are documented in {__name__}"
-        ) from None
+        raise ConfigError(str(error), where=str(path), remedy="mend its TOML") from None
+    _check_table(path, "", raw, kind)
+    return msgspec.convert(raw, kind)
+
+
+def _check_table(path: Path, table: str, found: dict[str, Any], kind: type[_Strict]) -> None:
+    """Raise for the first key of a table that is unknown, missing or wrong.
+
+    msgspec's own errors name no key inside a table of tables, and never the value.
+    """
+    known = {field.name: field for field in msgspec.structs.fields(kind)}
+    for key, value in found.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            guess = f"did you mean {close[0]}? " if close else ""
+            raise ConfigError(
+                f"unknown key, set to {_shown(value)}",
+                where=f"{path}: {_join(table, key)}",
+                remedy=f"{guess}known: {', '.join(known)}",
+            )
+        _check_value(path, _join(table, key), value, known[key].type)
+    for key, field in known.items():
+        if field.required and key not in found:
+            raise ConfigError(
+                "missing",
+                where=f"{path}: {_join(table, key)}",
+                remedy=f"set it; it is documented in {_HERE}",
+            )
+
+
+def _check_value(path: Path, key: str, value: Any, kind: Any) -> None:
+    tables = kind if get_origin(kind) is dict else None
+    if tables and isinstance(value, dict):
+        for name, each in value.items():
+            _check_value(path, _join(key, name), each, get_args(tables)[1])
+    elif isinstance(kind, type) and issubclass(kind, _Strict) and isinstance(value, dict):
+        _check_table(path, key, value, kind)
+    else:
+        limits = [each for each in getattr(kind, "__metadata__", ()) if isinstance(each, Meta)]
+        try:
+            # NaN is beyond no limit, but it is no number.
+            msgspec.convert(None if value != value else value, kind)  # noqa: PLR0124
+        except msgspec.ValidationError as error:
+            says = str(error).partition(" - at ")[0].replace("`", "").replace("object", "table")
+            rule = next((each.description for each in limits if each.description), None)
+            raise ConfigError(
+                f"{_shown(value)} is refused: {rule or says[:1].lower() + says[1:]}",
+                where=f"{path}: {key}",
+                remedy=f"it is documented in {_HERE}",
+            ) from None
+
+
+def _join(table: str, key: str) -> str:
+    plain = key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+    return f"{table}.{plain}" if table else plain
+
+
+def _shown(value: Any) -> str:
+    return shorten(repr(value), 60, placeholder=" …")
 
 
 def load_config(root: Path) -> HeadgateConfig:
     """Read ``headgate.toml`` under ``root``; raises :class:`ConfigError`."""
     config = _read(root / "headgate.toml", HeadgateConfig)
     if port := os.environ.get("HEADGATE_PORT"):
-        if not port.isdigit() or not 1 <= int(port) <= 65535:
+        digits = port.isascii() and port.isdigit() and len(port) <= 5  # "²".isdigit() is true
+        if not digits or not 1 <= int(port) <= 65535:
             raise ConfigError(
                 f"{port!r} is no port", where="HEADGATE_PORT", remedy="give 1 to 65535"
             )

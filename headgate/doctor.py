@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -12,7 +13,9 @@ from pathlib import Path
 from headgate import config as settings
 from headgate.errors import HeadgateError
 from headgate.pipeline import Bundle
+from headgate.pipeline.bundle import read_rooms
 from headgate.records import Record
+from headgate.registry import Registry, read_lock
 
 __all__ = ["Finding", "examine"]
 
@@ -33,8 +36,10 @@ def examine(root: Path) -> list[Finding]:
         ("python", _python),
         ("packages", _packages),
         ("settings", _settings),
+        ("models", _models),
         ("disk", _disk),
         ("registry", _registry),
+        ("host", _host),
         ("port", _port),
         ("gpu", _gpu),
     ]
@@ -44,6 +49,13 @@ def examine(root: Path) -> list[Finding]:
             found.append(Finding(name=name, ok=True, detail=look(root)))
         except HeadgateError as error:
             found.append(Finding(name=name, ok=False, detail=str(error)))
+        except ImportError as error:
+            detail = f"{error.name} is not installed — see packages"
+            found.append(Finding(name=name, ok=False, detail=detail))
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            detail = f"{place}{error.strerror or error} — see HEADGATE_HOME and its permissions"
+            found.append(Finding(name=name, ok=False, detail=detail))
     return found
 
 
@@ -64,13 +76,23 @@ def _packages(_: Path) -> str:
 
 
 def _settings(root: Path) -> str:
-    bundle = Bundle(root)
-    return f"headgate.toml and {len(bundle.rooms)} models are well-formed"
+    settings.load_config(root)
+    return "headgate.toml is well-formed"
+
+
+def _models(root: Path) -> str:
+    rooms = read_rooms(root)
+    pinned = {ref.name for ref in read_lock(root)}
+    return f"{len(rooms)} rooms are well-formed; models.lock pins {len(pinned)}"
 
 
 def _disk(root: Path) -> str:
     home = settings.home(root)
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
+    if not existing.is_dir():
+        raise HeadgateError(
+            f"{existing} is no folder", where=str(home), remedy="set HEADGATE_HOME to another"
+        )
     if not os.access(existing, os.W_OK):
         raise HeadgateError("cannot be written", where=str(existing), remedy="see its permissions")
     free = shutil.disk_usage(existing).free / 2**20
@@ -82,8 +104,22 @@ def _disk(root: Path) -> str:
 
 
 def _registry(root: Path) -> str:
-    bundle = Bundle(root)
-    return f"{len(bundle.registry.events())} events at {bundle.registry.uri}"
+    registry = Registry.open(root)
+    return f"{len(registry.events())} events at {registry.uri}"
+
+
+def _host(root: Path) -> str:
+    host = settings.load_config(root).server.host
+    try:
+        address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0]
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise HeadgateError(
+            f"{host!r} is neither an IP address nor the name of a host ({reason})",
+            where=f"{root / 'headgate.toml'}: server.host",
+            remedy='give an address of this machine, such as "127.0.0.1"',
+        ) from None
+    return host if host == address else f"{host} is {address}"
 
 
 def _port(root: Path) -> str:
@@ -92,6 +128,7 @@ def _port(root: Path) -> str:
     running = bundle.platform.running()
     if running is not None:
         return f"{running.release} serves on {running.http}"
+    _host(root)
     bundle.check_port()
     return f"{server.host}:{server.port} is free"
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -13,6 +15,7 @@ from headgate.records import Event, ModelRef, Outcome, Verdict
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from headgate.doctor import Finding
     from headgate.pipeline import Pruned, Shipped, Status
@@ -46,35 +49,49 @@ def show(value: T, human: Callable[[T], None], *, json: bool) -> None:
         human(value)
 
 
-def _table(*columns: str) -> Table:
+def _table(*columns: str, whole: Container[str] = ()) -> Table:
+    """A table; the columns in ``whole`` are never wrapped, so that they can be copied."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in whole)
     return table
 
 
-def _print(*things: Any) -> None:
+def _row(table: Table, *cells: str | Text) -> None:
+    table.add_row(*(_line(cell) for cell in cells))
+
+
+def _line(*parts: str | Text) -> Text:
+    """A line in which brackets are brackets: people's own words are no markup."""
+    from rich.text import Text
+
+    return Text.assemble(*parts)
+
+
+def _print(*things: str | Text | Table) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = 120
     for thing in things:
-        console.print(thing)
+        console.print(_line(thing) if isinstance(thing, str) else thing)
 
 
-def _outcome(outcome: Outcome) -> str:
-    return f"[{_COLOUR[outcome]}]{outcome}[/]"
+def _outcome(outcome: Outcome) -> Text:
+    from rich.text import Text
+
+    return Text(outcome.value, style=_COLOUR[outcome])
 
 
 def refs(found: Sequence[ModelRef]) -> None:
     """Pinned versions."""
-    table = _table("model", "version", "run", "digest")
+    table = _table("model", "version", "run", "digest", whole=("run", "digest"))
     for ref in found:
-        table.add_row(ref.name, ref.version, ref.run_id[:8], ref.digest[:19])
+        _row(table, ref.name, ref.version, ref.run_id[:8], ref.digest[:19])
     _print(table)
 
 
@@ -83,7 +100,8 @@ def versions(found: Mapping[str, Sequence[ModelVersion]]) -> None:
     table = _table("model", "version", "registered", "run", "aliases")
     for name, each in found.items():
         for one in each:
-            table.add_row(
+            _row(
+                table,
                 name,
                 one.version,
                 f"{one.created:%Y-%m-%d %H:%M}",
@@ -102,8 +120,8 @@ def verdict(found: Verdict) -> None:
     """A verdict and its checks."""
     table = _table("model", "check", "verdict", "why")
     for check in found.checks:
-        table.add_row(check.model, check.name, _outcome(check.outcome), check.reason)
-    _print(table, f"{found.release}: {_outcome(found.outcome)} — {found.reason}")
+        _row(table, check.model, check.name, _outcome(check.outcome), check.reason)
+    _print(table, _line(f"{found.release}: ", _outcome(found.outcome), f" — {found.reason}"))
 
 
 def running(found: Running) -> None:
@@ -125,7 +143,9 @@ def status(found: Status) -> None:
     gated = found.live.verdict
     _print(
         f"live      {found.live.tag}  {found.live.digest}",
-        f"verdict   {_outcome(gated.outcome)} — {gated.reason}" if gated else "verdict   none",
+        _line("verdict   ", _outcome(gated.outcome), f" — {gated.reason}")
+        if gated
+        else "verdict   none",
         f"serving   {'yes' if found.running else 'no; `headgate up` serves it'}",
     )
     if found.previous:
@@ -134,15 +154,17 @@ def status(found: Status) -> None:
         _print(f"{name:<9} http://{address}")
     table = _table("model", "version", "aliases")
     for model in found.models:
-        table.add_row(model.name, model.version, ", ".join(model.aliases))
+        _row(table, model.name, model.version, ", ".join(model.aliases))
     _print(table)
 
 
 def history(found: Iterable[Event]) -> None:
     """The events, oldest first."""
-    table = _table("when (UTC)", "what", "release", "models", "verdict", "who", "why")
+    whole = ("when (UTC)", "what", "release", "verdict")
+    table = _table("when (UTC)", "what", "release", "models", "verdict", "who", "why", whole=whole)
     for event in found:
-        table.add_row(
+        _row(
+            table,
             f"{event.at:%Y-%m-%d %H:%M:%S}",
             event.kind.replace("_", " "),
             event.release.tag,
@@ -165,18 +187,26 @@ def pruned(found: Pruned) -> None:
 
 def examined(found: Sequence[Finding]) -> None:
     """What `headgate doctor` found."""
+    from rich.text import Text
+
     for item in found:
-        mark = "[green]ok[/]  " if item.ok else "[red]not[/] "
-        _print(f"{mark} {item.name}: {item.detail}")
+        mark = Text("ok  ", style="green") if item.ok else Text("not ", style="red")
+        _print(_line(mark, f" {item.name}: {item.detail}"))
 
 
 def shipped(found: Shipped) -> None:
     """What `headgate ship` came to, and what to try next."""
     verdict(found.verdict)
-    if found.verdict.outcome is not Outcome.PASS:
+    if not found.live:
         _print(
             f"{found.release.tag} gets no traffic."
             + (f" The earlier release goes on at http://{found.http}." if found.http else "")
+        )
+        return
+    if found.verdict.outcome is not Outcome.PASS:
+        _print(
+            f"{found.release.tag} was live already and goes on at http://{found.http}; "
+            "`headgate rollback` goes back to the release before it."
         )
         return
     _print(
@@ -184,8 +214,8 @@ def shipped(found: Shipped) -> None:
         + ("" if found.changed else " (nothing had changed)"),
         "\nTry next:",
         *(
-            f"  curl -s {found.http}/v1/models/{ref.name}:predict"
-            f" -H 'content-type: application/json' -d @examples/{ref.name}.json"
+            f"  curl -s {found.http}/v1/models/{quote(ref.name)}:predict"
+            f" -H 'content-type: application/json' -d {shlex.quote(f'@examples/{ref.name}.json')}"
             for ref in found.release.models
         ),
         f"  open http://{found.http}/           every endpoint, with its schema",

@@ -47,9 +47,11 @@ class Bundle:
         self.config = settings.load_config(root)
         self.notify = notify
         self.store = self.home / "bentoml"
+        self.address = f"{self.config.server.host}:{self.config.server.port}"
+        """Where the live service listens."""
         self.platform = rollout.LocalPlatform(
             self.home,
-            address=f"{self.config.server.host}:{self.config.server.port}",
+            address=self.address,
             launch=self._launch_live,
             ready_timeout_s=self.config.server.ready_timeout_s,
             stop_timeout_s=self.config.server.drain_s + 5,
@@ -116,7 +118,7 @@ class Bundle:
         try:
             holder.write_text(f"`headgate {' '.join(sys.argv[1:])}` (pid {os.getpid()})")
             for pid in self.platform.sweep():
-                self.notify(f"ended a server that a killed command had left behind (pid {pid})")
+                self.notify(f"ended what a killed command had left behind (pid {pid})")
             yield
         finally:
             holder.unlink(missing_ok=True)
@@ -162,10 +164,12 @@ class Bundle:
         )
 
     def check_port(self) -> None:
-        """Raise PortInUseError where the live service could not listen."""
+        """Raise PortInUseError where somebody else holds the live service's port."""
         from headgate.serving.launch.listening import listen_tcp
 
-        listen_tcp(self.config.server.host, self.config.server.port).close()
+        running = self.platform.running()
+        if running is None or running.http != self.address:
+            listen_tcp(self.config.server.host, self.config.server.port).close()
 
     def _launch_live(self, release: Release, log: Path) -> ServerProcess:
         self.check_port()

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from headgate import packaging, rollout
-from headgate.errors import RolloutError, ServingError
+from headgate.errors import InputError, PackagingError, RolloutError, ServingError
 from headgate.pipeline.bundle import Bundle
 from headgate.pipeline.make import find
 from headgate.records import EventKind, ModelRef, Record, Release, Verdict
@@ -61,29 +61,37 @@ def promote(bundle: Bundle, release: Release, why: str) -> rollout.Running:
     verdict = rollout.passing_verdict(
         state, release, now=dt.datetime.now(dt.UTC), max_age=bundle.max_verdict_age
     )
+    bundle.check_port()
     if state.live is None or state.live.digest != release.digest:
         bundle.append(EventKind.PROMOTED, release, why, verdict)
-    return _serve(bundle, release, fallback=state.live)
+    return _serve_or_return(bundle, release, state.live, EventKind.ROLLED_BACK)
 
 
 def roll_back(bundle: Bundle, tag: str | None, why: str) -> rollout.Running:
-    """Go back to the release before the live one, or to ``tag``, which was live once."""
-    if tag is None:
-        target = rollout.rollback_target(bundle.state())
-    else:
-        target = find(bundle, tag)
-        rollout.require_lived(bundle.registry.events(), target)
-    packaging.bento_path(bundle.store, target.tag)  # a pruned Bento is missed before the event
+    """Go back to the release before the live one, or to ``tag``, which was live once.
+
+    Raises:
+        RolloutError: there is none, it is gone or altered, or it did not serve; what served
+            before serves again.
+    """
+    state = bundle.state()
+    target = rollout.rollback_target(state, bundle.registry.events(), tag)
+    _require_bento(bundle, target)
+    bundle.check_port()
     bundle.append(EventKind.ROLLED_BACK, target, why)
-    return _serve(bundle, target, fallback=None)
+    return _serve_or_return(bundle, target, state.live, EventKind.PROMOTED)
 
 
 def up(bundle: Bundle) -> rollout.Running:
-    """Serve what the history says is live: after a reboot, a crash, a `headgate down`."""
-    state = bundle.state()
-    if state.live is None:
+    """Serve what the history says is live: after a reboot, a crash, a `headgate down`.
+
+    It appends nothing: what is live does not change.
+    """
+    live = bundle.state().live
+    if live is None:
         raise RolloutError("nothing is live", remedy="run `headgate ship`")
-    return _serve(bundle, state.live, fallback=state.previous)
+    _require_bento(bundle, live)
+    return _serve(bundle, live)
 
 
 def status(bundle: Bundle) -> Status:
@@ -134,23 +142,52 @@ def _live_model(bundle: Bundle, ref: ModelRef) -> LiveModel:
     )
 
 
-def _serve(bundle: Bundle, release: Release, fallback: Release | None) -> rollout.Running:
-    """Switch the platform to ``release``, back to ``fallback`` where it does not serve."""
-    bundle.notify(f"serving {release.tag}")
+def _require_bento(bundle: Bundle, release: Release) -> None:
+    """Hold that the release's Bento lies here as it was built."""
+    remedy = "restore its models.lock from git and run `headgate build`"
     try:
-        running = bundle.platform.switch(release)
-        _watch(bundle, running)
-    except ServingError as error:
-        if fallback is None or fallback.digest == release.digest:
-            raise
-        bundle.append(EventKind.ROLLED_BACK, fallback, f"{release.tag} did not serve: {error}")
-        bundle.platform.switch(fallback)
-        bundle.registry.follow_aliases(fallback, None)
+        found = packaging.read_release(packaging.bento_path(bundle.store, release.tag))
+    except (InputError, PackagingError) as error:
         raise RolloutError(
-            f"it did not serve ({error}); {fallback.tag} has the traffic again",
+            f"its Bento is not on this machine any more ({error.what})",
+            where=release.tag,
+            remedy=remedy,
+        ) from None
+    if found.digest != release.digest:
+        raise RolloutError(
+            f"its Bento was altered after it was built: {found.digest[:19]} instead of "
+            f"{release.digest[:19]}",
+            where=release.tag,
+            remedy=f"delete {packaging.bento_path(bundle.store, release.tag)}, {remedy}",
+        )
+
+
+def _serve_or_return(
+    bundle: Bundle, release: Release, before: Release | None, back: EventKind
+) -> rollout.Running:
+    """Switch to ``release``; where it does not serve, record the way ``back`` and take it."""
+    try:
+        return _serve(bundle, release)
+    except ServingError as error:
+        if before is None or before.digest == release.digest:
+            raise
+        bundle.append(back, before, f"{release.tag} did not serve: {error}")
+        _serve(bundle, before)
+        raise RolloutError(
+            f"it did not serve ({error}); {before.tag} has the traffic again",
             where=release.tag,
             remedy=f"see its log in {bundle.home / 'logs'}",
         ) from None
+
+
+def _serve(bundle: Bundle, release: Release) -> rollout.Running:
+    """Switch the platform to ``release``, a new process where the old one hangs."""
+    bundle.notify(f"serving {release.tag}")
+    before = bundle.platform.running()
+    if before is not None and not is_ready(before.http):
+        bundle.platform.stop()
+    running = bundle.platform.switch(release)
+    _watch(bundle, running)
     bundle.registry.follow_aliases(release, None)
     return running
 

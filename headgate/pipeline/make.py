@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from headgate import packaging
+from headgate import packaging, rollout
 from headgate.errors import ConfigError, InputError, ParityError, UnknownModelError
 from headgate.pipeline.bundle import Bundle
 from headgate.records import Check, EventKind, ModelRef, Outcome, Record, Release, Verdict
@@ -51,7 +51,12 @@ def train(bundle: Bundle, name: str, *, script: Path | None = None) -> ModelRef:
     bundle.notify(f"training {name} with {os.path.relpath(script, bundle.root)}")
     # Threads that spin while they wait take many times as long beside another process.
     threads = {"OMP_NUM_THREADS": str(os.cpu_count() or 1), "OMP_WAIT_POLICY": "PASSIVE"}
-    env = {**threads, **os.environ, **bundle.registry.environment()}
+    env = {
+        **threads,
+        **os.environ,
+        **bundle.registry.environment(),
+        rollout.OWNER: bundle.platform.owner,
+    }
     done = subprocess.run(
         [sys.executable, str(script)], env=env, cwd=bundle.root, check=False, stdout=sys.stderr
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from headgate import packaging
+from headgate import packaging, rollout
 from headgate.pipeline.bundle import Bundle
-from headgate.records import Record
+from headgate.records import EventKind, Record
 
 __all__ = ["Pruned", "prune"]
 
@@ -21,18 +21,23 @@ class Pruned(Record, frozen=True):
 
 
 def prune(bundle: Bundle, keep: int | None = None) -> Pruned:
-    """Keep the live, the previous and the newest ``keep`` releases, and what they are made of.
+    """Keep the live, the previous and ``keep`` other releases, and what they are made of.
+
+    Of the others the newest that were live once, before those that never were.
 
     Downloads and predictors that no kept release uses go too: they can be made again from
     the registry, which nothing is deleted from.
     """
-    state = bundle.state()
+    events = bundle.registry.events()
+    state = rollout.replay(events)
     bentos = packaging.list_bentos(bundle.store)
     releases = {path: packaging.read_release(path) for path in bentos}
     wanted = {each.tag for each in (state.live, state.previous) if each is not None}
-    newest = [path for path in bentos if releases[path].tag not in wanted]
+    lived = {event.release.digest for event in events if event.kind is not EventKind.GATED}
+    others = [path for path in bentos if releases[path].tag not in wanted]
+    others.sort(key=lambda path: releases[path].digest in lived)
     count = bundle.config.store.keep_releases if keep is None else keep
-    old = newest[: max(0, len(newest) - count)]
+    old = others[: max(0, len(others) - count)]
     kept = [path for path in bentos if path not in old]
     digests = {ref.digest.removeprefix("sha256:") for path in kept for ref in releases[path].models}
     downloads = _children(bundle.home / "cache" / "models")

@@ -19,6 +19,8 @@ class Shipped(Record, frozen=True):
 
     release: Release
     verdict: Verdict
+    live: bool
+    """Whether this release has the traffic."""
     changed: bool
     """Whether the traffic moved to this release now."""
     http: str
@@ -27,22 +29,27 @@ class Shipped(Record, frozen=True):
 
 def ship(bundle: Bundle, profile: str | None = None) -> Shipped:
     """Train what has no version, build, gate and promote; without a pass, all stays as it was."""
-    if bundle.platform.running() is None:
-        bundle.check_port()
+    bundle.check_port()
     _pin(bundle)
     release = build(bundle).release
     state = bundle.state()
     live = state.live is not None and state.live.digest == release.digest
     verdict = state.verdicts.get(release.digest)
-    if verdict is None or not (live or _is_valid(bundle, verdict)):
+    # What is live keeps a pass, however old.
+    settled = verdict is not None and (
+        verdict.outcome is Outcome.PASS if live else _is_valid(bundle, verdict)
+    )
+    if verdict is None or not settled:
         verdict = gate(bundle, release, profile)
     if live:
         running = up(bundle)
     elif verdict.outcome is Outcome.PASS:
         running = promote(bundle, release, why="headgate ship")
     else:
-        return Shipped(release=release, verdict=verdict, changed=False, http=_stay(bundle, state))
-    return Shipped(release=release, verdict=verdict, changed=not live, http=running.http)
+        return Shipped(
+            release=release, verdict=verdict, live=False, changed=False, http=_stay(bundle, state)
+        )
+    return Shipped(release=release, verdict=verdict, live=True, changed=not live, http=running.http)
 
 
 def _pin(bundle: Bundle) -> None:

@@ -10,6 +10,7 @@ from headgate.config import home
 from headgate.records import Event, ModelRef, Release
 from headgate.registry.connection import connect, environment, masked, translated
 from headgate.registry.events import Events
+from headgate.registry.labels import Labels
 from headgate.registry.versions import Fetched, ModelVersion, Versions
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Registry:
         self._uri = uri
         self._versions = Versions(client, scratch)
         self._events = Events(client)
+        self._labels = Labels(client, uri)
         self._environment: dict[str, str] = {}
 
     @classmethod
@@ -68,20 +70,26 @@ class Registry:
         with translated(self._uri):
             return self._versions.fetch(ref, into)
 
-    def append(self, event: Event, attachments: Mapping[str, bytes]) -> None:
-        """Append an event to the history; call it before switching anything."""
+    def append(self, event: Event, attachments: Mapping[str, bytes]) -> tuple[str, ...]:
+        """Append an event to the history; call it before switching anything.
+
+        Returns a line for each tag that could not be set on a version; the event stands.
+        """
         with translated(self._uri):
             self._events.append(event, attachments)
-            if event.verdict is not None:
-                outcome = event.verdict.outcome.value
-                self._versions.judge(event.release.models, outcome, event.release.tag)
+        if event.verdict is None:
+            return ()
+        outcome = event.verdict.outcome.value
+        return self._labels.judge(event.release.models, outcome, event.release.tag)
 
     def events(self) -> list[Event]:
         """The history, oldest first."""
         with translated(self._uri):
             return self._events.all()
 
-    def follow_aliases(self, live: Release | None, candidate: Release | None) -> None:
-        """Point ``champion`` and ``challenger`` at what these releases serve."""
-        with translated(self._uri):
-            self._versions.follow(live, candidate)
+    def follow_aliases(self, live: Release | None, candidate: Release | None) -> tuple[str, ...]:
+        """Point ``champion`` and ``challenger`` at what these releases serve.
+
+        Returns a line for each alias or tag that could not be set; none of them raises.
+        """
+        return self._labels.follow(live, candidate)

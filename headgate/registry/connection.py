@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 from headgate.config import home
 from headgate.errors import RegistryError, RegistryUnreachableError
+from headgate.registry.reachable import check_address
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -25,6 +25,9 @@ _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
+_PASSWORD = re.compile(
+    r"^([\w+.-]+://[^/@:]*):.*@|((?<=[?&])(?:password|pwd)=)[^&]*", re.IGNORECASE
+)
 _UNREACHABLE = re.compile(
     r"Max retries exceeded|failed with exception|Connection (refused|aborted|reset)|timed out"
     r"|unable to open database file|could not connect|could not translate host name",
@@ -43,7 +46,7 @@ def environment(root: Path) -> dict[str, str]:
         return {"MLFLOW_TRACKING_URI": uri}
     state = home(root)
     return {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{state / 'mlflow.db'}",
+        "MLFLOW_TRACKING_URI": _embedded(state),
         # Where clients of a local store put the artifacts of new experiments. MLflow's
         # default is ./mlruns, wherever a command happens to be run.
         "_MLFLOW_SERVER_ARTIFACT_ROOT": (state / "mlartifacts").as_uri(),
@@ -51,31 +54,36 @@ def environment(root: Path) -> dict[str, str]:
 
 
 def connect(root: Path) -> tuple[MlflowClient, str]:
-    """An MLflow client and its URI; nothing is asked of a remote server yet."""
+    """An MLflow client and its URI; a database is opened, a remote server not yet asked.
+
+    Raises:
+        RegistryError: the address is wrong, or the database cannot be opened.
+    """
     settings = environment(root)
+    uri = settings["MLFLOW_TRACKING_URI"]
+    if uri == _embedded(home(root)):
+        home(root).mkdir(parents=True, exist_ok=True)
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
     os.environ.update(settings)
-    uri = settings["MLFLOW_TRACKING_URI"]
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    # It announces every table it creates and every default it takes.
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow.tracking import MlflowClient
 
+    # It announces every table it creates and every default it takes. Its import sets levels.
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
     with translated(uri):
+        check_address(uri, masked(uri))
         return MlflowClient(tracking_uri=uri, registry_uri=uri), uri
 
 
 def masked(uri: str) -> str:
-    """The URI without a password."""
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
+    """The URI without a password, whatever else may be wrong with it."""
+    return _PASSWORD.sub(lambda m: f"{m[1]}:***@" if m[1] is not None else f"{m[2]}***", uri)
+
+
+def _embedded(state: Path) -> str:
+    return f"sqlite:///{state / 'mlflow.db'}"
 
 
 @contextmanager
@@ -87,17 +95,23 @@ def translated(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
-        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        text = str(error).strip().replace(uri, masked(uri)) or type(error).__name__
+        text = text.splitlines()[0]
         if isinstance(error, OSError) and error.filename:
             raise  # a full disk or a read-only folder: the command line names the file
+        file = uri.startswith("sqlite:")
         if _UNREACHABLE.search(str(error)):
             raise RegistryUnreachableError(
-                "the registry does not answer",
+                "the database cannot be opened" if file else "the registry does not answer",
                 where=masked(uri),
-                remedy="see that the server runs and that MLFLOW_TRACKING_URI is right",
+                remedy="see what lies there, and its permissions"
+                if file
+                else "see that the server runs and that MLFLOW_TRACKING_URI is right",
             ) from None
         raise RegistryError(
             f"the registry refused: {text[:300]}",
             where=masked(uri),
-            remedy="`headgate doctor` shows what it sees",
+            remedy="restore the file, or move it away"
+            if file
+            else "see that MLFLOW_TRACKING_URI is right, and the log of its server",
         ) from None

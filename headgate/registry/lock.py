@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from headgate.config import MODEL_NAME
 from headgate.errors import ConfigError
 from headgate.records import ModelRef
 
-__all__ = ["read_lock", "write_lock"]
+__all__ = ["DIGEST", "read_lock", "write_lock"]
 
+DIGEST = r"sha256:[0-9a-f]{64}"
+
+# They become parts of paths; MLflow itself makes versions and run ids of these characters.
+_FORM = {
+    "name": (MODEL_NAME, "letters, digits, spaces, dots, dashes and underscores"),
+    "version": (r"[0-9]{1,18}", "a number in quotes"),
+    "run_id": (r"([A-Za-z0-9][A-Za-z0-9_-]{0,255})?", "letters, digits, dashes, underscores"),
+    "digest": (DIGEST, "sha256: and 64 hexadecimal digits"),
+}
 _HEADER = """\
 # The model versions of this bundle. Written by `headgate lock` and `headgate train`;
 # `headgate build` reads nothing else. Commit it, and review a change of it like code.
@@ -28,10 +39,11 @@ def read_lock(root: Path) -> tuple[ModelRef, ...]:
     """The pinned versions, in the file's order; no file pins nothing.
 
     Raises:
-        ConfigError: it is malformed or pins a model twice.
+        ConfigError: it is malformed, pins a model twice, or holds what `headgate lock` never
+            writes.
     """
     path = root / "models.lock"
-    remedy = "restore it from git, or write it anew with `headgate lock`"
+    remedy = "restore it from git, or delete it and run `headgate lock`"
     try:
         found = msgspec.toml.decode(path.read_bytes(), type=_Lock).model
     except FileNotFoundError:
@@ -43,10 +55,13 @@ def read_lock(root: Path) -> tuple[ModelRef, ...]:
     if twice:
         raise ConfigError(f"pins {', '.join(twice)} twice", where=str(path), remedy=remedy)
     for ref in found:
-        if not ref.digest.startswith("sha256:"):
-            raise ConfigError(
-                f"digest {ref.digest!r} of {ref.name} is no sha256", where=str(path), remedy=remedy
-            )
+        for field, (form, words) in _FORM.items():
+            if not re.fullmatch(form, value := getattr(ref, field)):
+                raise ConfigError(
+                    f"{field} {value[:80]!r} of model {ref.name[:80]!r} is not {words}",
+                    where=str(path),
+                    remedy=remedy,
+                )
     return found
 
 

@@ -46,14 +46,27 @@ def own_predictions(model: Any, some: Any, labels: Array | None, task: Task | No
                 f"{type(model).__name__} predicts strings but has no classes_",
                 "give a classifier, or one that predicts numbers",
             )
-        own = Own("regression", (), {"prediction": predicted.astype(np.float32)})
+        with np.errstate(over="ignore"):  # beyond float32 it is infinite, and looked at below
+            own = Own("regression", (), {"prediction": predicted.astype(np.float32)})
     for name, array in own.outputs.items():
         if array.shape[:1] != (len(some),):
             raise refused(
                 f"{name} has shape {list(array.shape)} for {len(some)} rows",
                 "the model must give one prediction a row",
             )
+    _require_finite(model, own.outputs)
     return own
+
+
+def _require_finite(model: Any, outputs: Outputs) -> None:
+    """Raise where no number is finite: whatever is packaged would agree with that, or nothing."""
+    numbers = [array for array in outputs.values() if array.dtype.kind == "f" and array.size]
+    if numbers and not any(np.isfinite(array).any() for array in numbers):
+        count = sum(array.size for array in numbers)
+        raise refused(
+            f"all {count} numbers that {type(model).__name__} predicts are NaN or infinite",
+            "see that it is fitted, and that its rows are scaled as in training",
+        )
 
 
 def _of_classifier(model: Any, some: Any) -> Own:
@@ -150,5 +163,6 @@ def _probabilities(answer: Array) -> Array:
     wide = answer.astype(np.float64)
     if wide.min() >= 0 and np.allclose(wide.sum(axis=1), 1.0, atol=1e-4):
         return answer.astype(np.float32)
-    powers = np.exp(wide - wide.max(axis=1, keepdims=True))
+    with np.errstate(invalid="ignore"):  # infinite logits make NaN
+        powers = np.exp(wide - wide.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)

@@ -40,7 +40,7 @@ def log_reference(
 
     Raises:
         InputError: no run is active, ``X`` is empty or of a kind no request can carry, ``y``
-            has another length, or ``model`` cannot predict.
+            has another length, ``model`` cannot predict, or it predicts no finite number.
     """
     import mlflow
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import re
 import secrets
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headgate.errors import ArtifactError, RegistryError, UnknownModelError
-from headgate.records import ModelRef, Record, Release
+from headgate.records import ModelRef, Record
+from headgate.registry.lock import DIGEST
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-__all__ = ["CHALLENGER", "CHAMPION", "REFERENCE", "Fetched", "ModelVersion", "Versions"]
+__all__ = ["REFERENCE", "Fetched", "ModelVersion", "Versions"]
 
-CHAMPION = "champion"
-CHALLENGER = "challenger"
 REFERENCE = "headgate-reference"
 """Where in a run's artifacts :func:`headgate.log_reference` puts the reference."""
 _DIGEST = "headgate.digest"
@@ -94,15 +93,26 @@ class Versions:
     def fetch(self, ref: ModelRef, into: Path) -> Fetched:
         """Download ``ref`` to ``into``, unless it lies there already, and check its digest.
 
+        The registry is asked for the version in either case: a download tells neither the
+        version nor the run that were pinned.
+
         Raises:
-            ArtifactError: what is registered is not what was pinned.
+            ArtifactError: what is registered is not what was pinned, or ``into`` holds what
+                is no download.
             RegistryError: its run logged no reference.
             UnknownModelError: the registry does not hold it.
         """
+        if not re.fullmatch(DIGEST, ref.digest):
+            raise ArtifactError(
+                f"digest {ref.digest[:80]!r} is no sha256",
+                where=f"{ref.name} version {ref.version}",
+                remedy=f"pin it anew: `headgate lock {ref.name}@{ref.version}`",
+            )
+        entry = self._entry(ref)
         if into.is_dir() and _digest(into) != ref.digest:
-            shutil.rmtree(into)
+            _clear(into)
         if not into.is_dir():
-            fresh = self._download(self._entry(ref))
+            fresh = self._download(entry)
             try:
                 found = _digest(fresh)
                 if found != ref.digest:
@@ -124,26 +134,6 @@ class Versions:
             )
         return Fetched(model=into / "model", reference=into / "reference")
 
-    def follow(self, live: Release | None, candidate: Release | None) -> None:
-        """Point ``champion`` and ``challenger`` at the versions of these releases."""
-        for alias, release in ((CHAMPION, live), (CHALLENGER, candidate)):
-            for ref in release.models if release else ():
-                self._client.set_registered_model_alias(ref.name, alias, ref.version)
-                if alias == CHAMPION and release is not None:
-                    self._tag(ref, "headgate.release", release.tag)
-        if candidate is None:
-            for ref in live.models if live else ():
-                if CHALLENGER in self._client.get_registered_model(ref.name).aliases:
-                    self._client.delete_registered_model_alias(ref.name, CHALLENGER)
-
-    def judge(self, models: Sequence[ModelRef], outcome: str, release: str) -> None:
-        """Show on each version's page what the gate said last."""
-        for ref in models:
-            self._tag(ref, "headgate.verdict", f"{outcome} in {release}")
-
-    def _tag(self, ref: ModelRef, name: str, value: str) -> None:
-        self._client.set_model_version_tag(ref.name, ref.version, name, value)
-
     def _is_registered(self, name: str) -> bool:
         quoted = name.replace("'", "''")
         return bool(self._client.search_registered_models(f"name = '{quoted}'"))
@@ -163,14 +153,17 @@ class Versions:
 
     def _entry(self, ref: ModelRef) -> Any:
         known = self._search(ref.name) if self._is_registered(ref.name) else []
+        runs = {str(entry.version): entry.run_id or "" for entry in known}
         for entry in known:
             if str(entry.version) == ref.version and (entry.run_id or "") == ref.run_id:
                 return entry
         raise UnknownModelError(
-            f"models.lock pins version {ref.version} of run {ref.run_id[:8]}, "
-            "which this registry does not hold",
+            f"the registry holds no version {ref.version} of {ref.name}"
+            if ref.version not in runs
+            else f"models.lock pins version {ref.version} of run {ref.run_id or 'none'}, "
+            f"but the registry's is of run {runs[ref.version] or 'none'}",
             where=ref.name,
-            remedy="set MLFLOW_TRACKING_URI to the registry that does, "
+            remedy="set MLFLOW_TRACKING_URI to the registry that it was pinned from, "
             f"or pin what is here: `headgate lock {ref.name}`",
         )
 
@@ -204,6 +197,18 @@ class Versions:
             self._client.download_artifacts(entry.run_id, REFERENCE, str(fresh))
             (fresh / REFERENCE).rename(fresh / "reference")
         return fresh
+
+
+def _clear(into: Path) -> None:
+    """Delete a download that was altered, and nothing that `fetch` did not make."""
+    inside = {path.name for path in into.iterdir()}
+    if into.is_symlink() or not inside <= {"model", "reference"}:
+        raise ArtifactError(
+            "is no download of a model version, so it is not replaced",
+            where=str(into),
+            remedy="move it away",
+        )
+    shutil.rmtree(into)
 
 
 def _digest(folder: Path) -> str:

@@ -7,7 +7,6 @@ from headgate.rollout.plan import (
     is_valid,
     passing_verdict,
     replay,
-    require_lived,
     rollback_target,
 )
 
@@ -19,6 +18,5 @@ __all__ = [
     "is_valid",
     "passing_verdict",
     "replay",
-    "require_lived",
     "rollback_target",
 ]

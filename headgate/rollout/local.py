@@ -17,9 +17,7 @@ __all__ = ["OWNER", "Launched", "LocalPlatform", "Running"]
 
 
 OWNER = "HEADGATE_OWNER"
-"""Environment variable by which a server started for a bundle names the bundle's state folder."""
-LAUNCHER = "headgate.serving.launcher"
-"""The program that is looked for, as its command line has it."""
+"""Environment variable by which a process started for a bundle names the bundle's state folder."""
 
 
 class Launched(Protocol):
@@ -79,13 +77,13 @@ class LocalPlatform:
         return known if _process(known) is not None else None
 
     def switch(self, release: Release) -> Running:
-        """Serve ``release`` and nothing else; a no-op where it already is.
+        """Serve ``release`` and nothing else; a no-op where it already is, on that address.
 
         Raises:
             ServingError: it did not become ready; nothing serves then.
         """
         now = self.running()
-        if now is not None and now.digest == release.digest:
+        if now is not None and (now.digest, now.http) == (release.digest, self._address):
             return now
         self.stop()
         self._logs.mkdir(parents=True, exist_ok=True)
@@ -119,29 +117,41 @@ class LocalPlatform:
         return known
 
     def sweep(self) -> list[int]:
-        """End servers that a killed command left behind; returns their pids.
+        """End what a killed command left behind; returns the pids.
 
-        Call it only while holding the bundle's lock: then every server started for this
-        bundle, other than the one that serves, belongs to nobody.
+        Call it only while holding the bundle's lock: then every process started for this
+        bundle, other than those that serve, belongs to nobody.
         """
         known = self.running()
+        mine = psutil.Process()
+        spared = {mine.pid, *(each.pid for each in mine.parents())}
+        if known is not None:
+            spared |= {known.pid, *_descendants(known.pid)}
         left = []
         for process in psutil.process_iter():
             try:
-                owned = process.environ().get(OWNER) == self.owner
-                launcher = LAUNCHER in process.cmdline()
+                if process.pid not in spared and process.environ().get(OWNER) == self.owner:
+                    process.terminate()
+                    left.append(process)
             except psutil.Error:
                 continue  # ended meanwhile, or somebody else's
-            if owned and launcher and (known is None or process.pid != known.pid):
-                process.kill()
-                left.append(process.pid)
-        return left
+        _, alive = psutil.wait_procs(left, timeout=self._stop_timeout_s)
+        for process in alive:
+            process.kill()
+        return [process.pid for process in left]
 
     def _write(self, running: Running) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._file.with_suffix(".new")
         temporary.write_bytes(msgspec.json.encode(running))
         temporary.replace(self._file)
+
+
+def _descendants(pid: int) -> list[int]:
+    try:
+        return [each.pid for each in psutil.Process(pid).children(recursive=True)]
+    except psutil.Error:
+        return []
 
 
 def _process(known: Running) -> psutil.Process | None:

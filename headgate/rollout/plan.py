@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from headgate.errors import RolloutError, VerdictRequiredError
 from headgate.records import Event, EventKind, Outcome, Release, RolloutState, Verdict
 
-__all__ = ["is_valid", "passing_verdict", "replay", "require_lived", "rollback_target"]
+__all__ = ["is_valid", "passing_verdict", "replay", "rollback_target"]
 
 
 def replay(events: Iterable[Event]) -> RolloutState:
@@ -71,33 +71,29 @@ def passing_verdict(
     return verdict
 
 
-def rollback_target(state: RolloutState) -> Release:
-    """The release to go back to.
+def rollback_target(
+    state: RolloutState, events: Iterable[Event] = (), tag: str | None = None
+) -> Release:
+    """The release to go back to: the one before, or ``tag`` (or what begins so), once live.
 
     Raises:
-        RolloutError: nothing is live, or nothing was live before it.
+        RolloutError: nothing is live, nothing was live before it, or ``tag`` never was.
     """
     if state.live is None:
         raise RolloutError("nothing is live", remedy="run `headgate ship`")
-    if state.previous is None:
-        raise RolloutError(
-            "there is no earlier release to go back to",
-            where=state.live.tag,
-            remedy="`headgate history` shows what was live",
-        )
-    return state.previous
-
-
-def require_lived(events: Iterable[Event], release: Release) -> None:
-    """Hold that ``release`` was live once.
-
-    Raises:
-        RolloutError: it never was, so no rollback may go there.
-    """
-    lived = {event.release.digest for event in events if event.kind is not EventKind.GATED}
-    if release.digest not in lived:
-        raise RolloutError(
-            "it was never live",
-            where=release.tag,
-            remedy=f"`headgate promote {release.tag}` promotes it on its verdict",
-        )
+    remedy = "`headgate history` shows what was live"
+    if tag is None:
+        if state.previous is None:
+            raise RolloutError(
+                "there is no earlier release to go back to", where=state.live.tag, remedy=remedy
+            )
+        return state.previous
+    lived = {each.release.tag: each.release for each in events if each.kind is not EventKind.GATED}
+    version = tag.rpartition(":")[2]
+    fitting = [name for name in lived if name.rpartition(":")[2] == version] or [
+        name for name in lived if version and name.rpartition(":")[2].startswith(version)
+    ]
+    if len(fitting) != 1:
+        problem = f"fits several: {', '.join(fitting)}" if fitting else "it was never live"
+        raise RolloutError(problem, where=tag, remedy=remedy)
+    return lived[fitting[0]]

@@ -86,6 +86,16 @@ def make_clone(folder: Path) -> Clone:
         # Older than the installation, so that make does not repeat it.
         os.utime(target, (old - 60, old - 60) if old else None)
     (folder / ".venv").symlink_to(ROOT / ".venv")
+    # Other tests run beside it: limits that hold on a quiet machine only would fail at random.
+    for pattern, tight, wide in (
+        ("models/*/model.toml", "p95_ms = 50", "p95_ms = 1000"),
+        ("headgate.toml", "max_generator_lateness_ms = 20", "max_generator_lateness_ms = 500"),
+    ):
+        for file in folder.glob(pattern):
+            content = file.read_text()
+            assert tight in content
+            file.write_text(content.replace(tight, wide))
+            os.utime(file, (old - 60, old - 60) if old else None)
     return Clone(root=folder, port=free_port())
 
 

@@ -10,7 +10,6 @@ from headgate.rollout import (
     is_valid,
     passing_verdict,
     replay,
-    require_lived,
     rollback_target,
 )
 
@@ -141,7 +140,17 @@ def test_rollback_needs_somewhere_to_go() -> None:
 
 
 def test_only_what_was_live_is_gone_back_to() -> None:
-    events = [promoted("a"), event(EventKind.GATED, "b", verdict("b"))]
-    require_lived(events, release("a"))
-    with pytest.raises(RolloutError, match="never live"):
-        require_lived(events, release("b"))
+    state = RolloutState(live=release("beta"), previous=release("alpha"))
+    events = [
+        promoted("alpha"),
+        promoted("alps"),
+        promoted("beta"),
+        event(EventKind.GATED, "gamma", verdict("gamma")),
+    ]
+    for tag in ("headgate:alpha", "alpha", "alph"):
+        assert rollback_target(state, events, tag) == release("alpha")
+    for tag in ("headgate:gamma", "delta", "", "headgate:"):
+        with pytest.raises(RolloutError, match="never live"):
+            rollback_target(state, events, tag)
+    with pytest.raises(RolloutError, match="fits several: headgate:alpha, headgate:alps"):
+        rollback_target(state, events, "al")
