@@ -1,0 +1,112 @@
+"""More than a server can do, and clients that hold it up: what the others get."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from benchmarks.harness.environments import ROOT
+from benchmarks.harness.openloop import Offered, offer
+
+__all__ = ["Load", "disturb", "medians", "overload", "slow_sockets"]
+
+_REFUSED = (429, 503)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """One run at a rate, or the medians of several."""
+
+    rate: float
+    """Requests offered a second."""
+    goodput: float
+    """Requests a second that were answered with 200 within their deadline."""
+    refused: float
+    """Share of requests answered with 429 or 503."""
+    in_time: float
+    """Of those that were not refused: the share answered with 200 within their deadline."""
+    p95_ms: float
+    """Of good answers."""
+    failed: float
+    """Share with any other status, or without an answer."""
+    generator_late_p95_ms: float
+
+    def described(self) -> dict[str, float]:
+        """For JSON."""
+        return asdict(self)
+
+
+def overload(
+    port: int, requests: Sequence[bytes], *, rate: float, seconds: float, deadline_s: float
+) -> Load:
+    """Offer ``rate`` for ``seconds``; a deadline counts from when its request was sent."""
+    offered = offer(port, requests, rate=rate, seconds=seconds)
+    return judged(offered, seconds=seconds, rate=rate, deadline_s=deadline_s)
+
+
+def judged(offered: Offered, *, seconds: float, rate: float, deadline_s: float) -> Load:
+    """What became of the requests, as shares."""
+    count = len(offered.status)
+    refused = np.isin(offered.status, _REFUSED)
+    met = offered.ok & (offered.latency - offered.late <= deadline_s)
+    accepted = int((~refused).sum())
+    return Load(
+        rate=rate,
+        goodput=float(met.sum()) / seconds,
+        refused=float(refused.mean()),
+        in_time=float(met.sum()) / accepted if accepted else 0.0,
+        p95_ms=offered.quantile_ms(0.95),
+        failed=float((~offered.ok & ~refused).sum()) / count,
+        generator_late_p95_ms=offered.late_p95_ms,
+    )
+
+
+def medians(loads: Sequence[Load]) -> Load:
+    """The median of each number."""
+    names = Load.__dataclass_fields__
+    return Load(
+        **{name: statistics.median(getattr(each, name) for each in loads) for name in names}
+    )
+
+
+def disturb(
+    port: int, path: str, requests: Sequence[bytes], *, rate: float, seconds: float, count: int
+) -> tuple[Offered, Offered]:
+    """The same load without and with ``count`` slow sockets."""
+    quiet = offer(port, requests, rate=rate, seconds=seconds)
+    with slow_sockets(port, path, count):
+        return quiet, offer(port, requests, rate=rate, seconds=seconds)
+
+
+@contextlib.contextmanager
+def slow_sockets(port: int, path: str, count: int) -> Iterator[None]:
+    """``count`` of them in a process of their own, all open when this yields.
+
+    Raises:
+        RuntimeError: they could not be opened, or their process did not last.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.harness.slow", str(port), path, str(count)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    told, stop = process.stdout, process.stdin
+    try:
+        if told is None or stop is None or told.readline() != b"ready\n":
+            raise RuntimeError(f"{count} slow sockets could not be opened")
+        yield
+        if process.poll() is not None:
+            raise RuntimeError(f"the slow sockets ended with {process.returncode}")
+    finally:
+        for pipe in (told, stop):
+            if pipe is not None:
+                pipe.close()
+        process.kill()
+        process.wait()

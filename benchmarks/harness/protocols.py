@@ -1,0 +1,98 @@
+"""What is sent to each kind of endpoint, and what its answers mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from benchmarks.harness.forest import INPUT, Rows
+
+__all__ = ["Kind", "Target", "WrongAnswerError", "body_of", "check_answers", "probabilities_of"]
+
+Kind = Literal["tensors", "instances", "array"]
+"""``tensors``: the Open Inference Protocol; ``instances``: V1 and Headgate's typed endpoints;
+``array``: instances in, a bare array of probabilities out (BentoML's NumPy endpoints)."""
+TOLERANCE = 1e-5
+
+
+class WrongAnswerError(Exception):
+    """A server predicts something else than the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """An endpoint that is measured."""
+
+    name: str
+    path: str
+    kind: Kind
+
+
+def body_of(kind: Kind, rows: Rows) -> bytes:
+    """A request for these rows."""
+    if kind != "tensors":
+        return orjson.dumps({"instances": rows}, option=orjson.OPT_SERIALIZE_NUMPY)
+    tensor = {
+        "name": INPUT,
+        "shape": list(rows.shape),
+        "datatype": "FP32",
+        "data": np.ascontiguousarray(rows).reshape(-1),
+    }
+    return orjson.dumps({"inputs": [tensor]}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def probabilities_of(kind: Kind, answer: bytes) -> npt.NDArray[np.float64]:
+    """The probabilities in an answer, ``(n, 2)``.
+
+    Raises:
+        WrongAnswerError: it holds none, or labels that are not their likeliest class.
+    """
+    try:
+        told = orjson.loads(answer)
+        labels, probabilities = _READERS[kind](told)
+        likely = np.array(probabilities, dtype=np.float64).reshape(-1, 2)
+        same = labels is None or np.array_equal(np.ravel(labels), likely.argmax(axis=1))
+    except (ValueError, KeyError, TypeError) as error:
+        raise WrongAnswerError(f"{answer[:200]!r} ({error})") from None
+    if not same:
+        raise WrongAnswerError(f"{answer[:200]!r}: the label is not the likeliest class")
+    return likely
+
+
+def check_answers(
+    target: Target, rows: Rows, expected: Rows, ask: Callable[[bytes], bytes]
+) -> None:
+    """Send each row by itself; raise :class:`WrongAnswerError` at the first wrong answer."""
+    for index in range(len(rows)):
+        got = probabilities_of(target.kind, ask(body_of(target.kind, rows[index : index + 1])))
+        if got.shape != (1, 2) or np.abs(got[0] - expected[index]).max() > TOLERANCE:
+            raise WrongAnswerError(
+                f"{target.name} answers row {index} with {got.tolist()}, "
+                f"the model with {expected[index].tolist()}"
+            )
+
+
+def _tensors(told: Any) -> tuple[Any, Any]:
+    data = {tensor["name"]: tensor["data"] for tensor in told["outputs"]}
+    return data["label"], data["probabilities"]
+
+
+def _instances(told: Any) -> tuple[Any, Any]:
+    rows = told["predictions"]
+    return [row["label"] for row in rows], [row["probabilities"] for row in rows]
+
+
+def _array(told: Any) -> tuple[Any, Any]:
+    return None, told
+
+
+_READERS: dict[Kind, Callable[[Any], tuple[Any, Any]]] = {
+    "tensors": _tensors,
+    "instances": _instances,
+    "array": _array,
+}
