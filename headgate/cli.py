@@ -48,6 +48,14 @@ _USAGE = 2
 _OPTIONS: dict[str, Any] = {"root": None, "wait": True}
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("headgate"))
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     root: Annotated[
@@ -59,16 +67,15 @@ def _options(
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Fail at once where another command is at work.")
     ] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
 ) -> None:
+    del version
     _OPTIONS.update(root=root, wait=not no_wait)
     if port is not None:
         os.environ["HEADGATE_PORT"] = str(port)
-    if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(installed("headgate"))
-        raise typer.Exit
 
 
 def _bundle() -> Bundle:
@@ -156,6 +163,7 @@ def gate(release: Tag = None, profile: Profile = None, json: Json = False) -> No
     from headgate import pipeline
 
     bundle = _bundle()
+    profile = bundle.profile(profile)
     with bundle.exclusive(wait=_OPTIONS["wait"]):
         verdict = pipeline.gate(bundle, pipeline.find(bundle, release), profile)
     render.show(verdict, render.verdict, json=json)
@@ -283,8 +291,6 @@ def main() -> None:
         _fail(error, _FAILED)
     except HeadgateError as error:
         _fail(error, _USAGE)
-    except KeyboardInterrupt:
-        _fail("interrupted; run the command again to go on", 130)
     except BrokenPipeError:
         sys.exit(0)
     except OSError as error:

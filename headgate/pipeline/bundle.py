@@ -18,7 +18,7 @@ import msgspec
 
 from headgate import config as settings
 from headgate import packaging, rollout
-from headgate.errors import BusyError, ConfigError, UnknownModelError
+from headgate.errors import BusyError, ConfigError, InputError, UnknownModelError
 from headgate.records import Event, EventKind, ModelRef, Release, RolloutState, Verdict
 
 if TYPE_CHECKING:
@@ -88,6 +88,18 @@ class Bundle:
         """How long a passing verdict promotes."""
         return dt.timedelta(hours=self.config.gate.max_verdict_age_h)
 
+    def profile(self, name: str | None) -> str:
+        """A load profile that exists, by default the one of ``[gate]``."""
+        profiles = self.config.gate.profiles
+        chosen = name or self.config.gate.profile
+        if chosen not in profiles:
+            raise InputError(
+                "no such load profile",
+                where=chosen,
+                remedy=f"choose one of: {', '.join(sorted(profiles))}",
+            )
+        return chosen
+
     def fetch(self, ref: ModelRef) -> Fetched:
         """The registered files of ``ref``, downloaded once and checked against its digest."""
         folder = self.home / "cache" / "models" / ref.digest.removeprefix("sha256:")
@@ -142,7 +154,13 @@ class Bundle:
             why=why,
             verdict=verdict,
         )
-        self.registry.append(event, attachments or {})
+        for line in self.registry.append(event, attachments or {}):
+            self.notify(line)
+
+    def follow_aliases(self, live: Release | None, candidate: Release | None) -> None:
+        """Point ``champion`` and ``challenger`` at what these releases serve, where they exist."""
+        for line in self.registry.follow_aliases(live, candidate):
+            self.notify(line)
 
     def launch(self, bento: Path, release: Release, *, port: int, log: Path) -> ServerProcess:
         """Start a server for the Bento; port 0 takes a free one."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headgate import packaging
-from headgate.errors import GateError, InputError, ServingError
+from headgate.errors import GateError, ServingError
 from headgate.pipeline.bundle import Bundle, read_rooms
 from headgate.records import Check, EventKind, Outcome, Release, Verdict
 
@@ -26,13 +26,7 @@ def gate(bundle: Bundle, release: Release, profile: str | None = None) -> Verdic
     """Load the release's Bento, judge it, and append the verdict to the history."""
     from headgate import gate as room
 
-    profile = profile or bundle.config.gate.profile
-    if profile not in bundle.config.gate.profiles:
-        raise InputError(
-            "no such load profile",
-            where=profile,
-            remedy=f"choose one of: {', '.join(bundle.config.gate.profiles)}",
-        )
+    profile = bundle.profile(profile)
     bundle.registry.events()  # an unreachable registry is found before the load, not after
     try:
         checks = tuple(_checks(bundle, release, profile))
@@ -51,7 +45,7 @@ def gate(bundle: Bundle, release: Release, profile: str | None = None) -> Verdic
     bundle.append(EventKind.GATED, release, verdict.reason, verdict, reports)
     live = bundle.state().live
     if verdict.outcome is Outcome.PASS and (live is None or live.digest != release.digest):
-        bundle.registry.follow_aliases(live, release)
+        bundle.follow_aliases(live, release)
     return verdict
 
 

@@ -188,7 +188,7 @@ def _serve(bundle: Bundle, release: Release) -> rollout.Running:
         bundle.platform.stop()
     running = bundle.platform.switch(release)
     _watch(bundle, running)
-    bundle.registry.follow_aliases(release, None)
+    bundle.follow_aliases(release, None)
     return running
 
 

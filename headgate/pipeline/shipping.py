@@ -29,6 +29,7 @@ class Shipped(Record, frozen=True):
 
 def ship(bundle: Bundle, profile: str | None = None) -> Shipped:
     """Train what has no version, build, gate and promote; without a pass, all stays as it was."""
+    profile = bundle.profile(profile)
     bundle.check_port()
     _pin(bundle)
     release = build(bundle).release

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +19,8 @@ __all__ = ["OWNER", "Launched", "LocalPlatform", "Running"]
 
 OWNER = "HEADGATE_OWNER"
 """Environment variable by which a process started for a bundle names the bundle's state folder."""
+_KILLED_S = 5.0
+_POLL_S = 0.05
 
 
 class Launched(Protocol):
@@ -135,9 +138,9 @@ class LocalPlatform:
                     left.append(process)
             except psutil.Error:
                 continue  # ended meanwhile, or somebody else's
-        _, alive = psutil.wait_procs(left, timeout=self._stop_timeout_s)
-        for process in alive:
-            process.kill()
+        for process in left:
+            if not _ended(process, self._stop_timeout_s):
+                process.kill()
         return [process.pid for process in left]
 
     def _write(self, running: Running) -> None:
@@ -165,15 +168,26 @@ def _process(known: Running) -> psutil.Process | None:
 
 def _end(process: psutil.Process, known: Running, timeout_s: float) -> None:
     process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(timeout_s)
-    except psutil.TimeoutExpired:
-        process.kill()
+    if _ended(process, timeout_s):
+        return
+    process.kill()
+    if not _ended(process, _KILLED_S):
+        raise RolloutError(
+            "the process does not end, not even by SIGKILL",
+            where=f"{known.release}, pid {known.pid}",
+            remedy="see what it waits for (a hung disk or device)",
+        )
+
+
+def _ended(process: psutil.Process, timeout_s: float) -> bool:
+    """Wait until it has ended, whether or not its parent has taken note."""
+    until = time.monotonic() + timeout_s
+    while True:
         try:
-            process.wait(5)
-        except psutil.TimeoutExpired:
-            raise RolloutError(
-                "the process does not end, not even by SIGKILL",
-                where=f"{known.release}, pid {known.pid}",
-                remedy="see what it waits for (a hung disk or device)",
-            ) from None
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        if time.monotonic() >= until:
+            return False
+        time.sleep(_POLL_S)

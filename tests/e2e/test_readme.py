@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,12 @@ def run_page(page: Path, clone: Clone) -> dict[str, str]:
 @pytest.mark.timeout(600)
 def test_commands_run(page: Path, clone: Clone) -> None:
     run_page(page, clone)
+    rooms = {clone.root / Path(name).parent for name in files(page)}
+    for room in rooms:
+        shutil.rmtree(room)
+    if rooms:
+        clone.headgate("ship")  # without it again
+        assert len(clone.json("status")["models"]) == 2
 
 
 @pytest.mark.timeout(600)

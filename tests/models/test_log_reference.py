@@ -250,6 +250,35 @@ def test_a_model_that_loses_rows(logged: Log) -> None:
     rejects(logged, r"shape \[5, 3\]", "one label", Narrow(), np.ones((5, 2)))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_a_model_that_predicts_no_number(logged: Log, value: float) -> None:
+    says = "all 5 numbers that Echo predicts are NaN or infinite"
+    rejects(logged, says, "fitted", Echo(), np.full((5, 2), value))
+
+
+def test_a_few_predictions_may_be_no_number(logged: Log) -> None:
+    X = np.array([[1.0], [np.nan], [np.inf]], dtype=np.float32)
+    found = logged(Echo(), X)
+    np.testing.assert_array_equal(found.outputs["prediction"], X[:, 0])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_classifier_that_diverged(logged: Log, value: float) -> None:
+    class Diverged(Echo):
+        classes_ = (0, 1)
+
+        def predict(self, X: Any) -> Any:
+            return np.zeros(len(X), dtype=np.int64)
+
+        def predict_proba(self, X: Any) -> Any:
+            return np.full((len(X), 2), value)
+
+    rejects(logged, "all 10 numbers that Diverged", "fitted", Diverged(), np.ones((5, 2)))
+    net = Says(lambda x: torch.full((len(x), 2), value))
+    for task in ("classification", "tensor"):
+        rejects(logged, "all 10 numbers that Says", "fitted", net, torch.ones(5, 2), task=task)
+
+
 def test_clusters_are_numbers(logged: Log, iris: Any) -> None:
     X = iris[0]
     found = logged(KMeans(3, n_init=1, random_state=0).fit(X), X)

@@ -8,10 +8,12 @@ from headgate.errors import ConfigError
 from headgate.records import ModelRef
 from headgate.registry import read_lock, write_lock
 
+DIGEST = "sha256:" + "0123456789abcdef" * 4
 REFS = (
-    ModelRef(name="b", version="3", run_id="r1", digest="sha256:1"),
-    ModelRef(name='odd "name" \\ é', version="12", run_id="r2", digest="sha256:2"),
+    ModelRef(name="b", version="3", run_id="r1", digest=DIGEST),
+    ModelRef(name="a.b_c D-e", version="12", run_id="", digest=DIGEST),
 )
+PIN = f'[[model]]\nname = "a"\nversion = "1"\nrun_id = "r"\ndigest = "{DIGEST}"\n'
 
 
 def test_no_file_pins_nothing(tmp_path: Path) -> None:
@@ -32,8 +34,17 @@ def test_what_is_written_is_read(tmp_path: Path, refs: tuple[ModelRef, ...]) -> 
         ("[[model]", "models.lock"),
         ('models = "x"', "models"),
         ('[[model]]\nname = "a"\nversion = 1\nrun_id = "r"\ndigest = "sha256:1"', "version"),
-        ('[[model]]\nname = "a"\nversion = "1"\nrun_id = "r"\ndigest = "md5:1"', "no sha256"),
-        ('[[model]]\nname = "a"\nversion = "1"\nrun_id = "r"\ndigest = "sha256:1"\n' * 2, "twice"),
+        (PIN.replace("sha256", "md5"), "sha256: and 64"),
+        (PIN.replace(DIGEST, "sha256:"), "digest 'sha256:' of model 'a'"),
+        (PIN.replace(DIGEST, "sha256:../../x"), "sha256: and 64"),
+        (PIN.replace(DIGEST, DIGEST + "\\n"), "sha256: and 64"),
+        (PIN.replace(DIGEST, DIGEST.upper()), "sha256: and 64"),
+        (PIN.replace('"a"', '"../a"'), "name '../a'"),
+        (PIN.replace('"a"', '""'), "name ''"),
+        (PIN.replace('"1"', '"../1"'), "version '../1'"),
+        (PIN.replace('"1"', '"\\u00b2"'), "version"),
+        (PIN.replace('"r"', '"../r"'), "run_id '../r'"),
+        (PIN * 2, "twice"),
         ("\xff", "models.lock"),
     ],
 )
@@ -41,7 +52,8 @@ def test_a_bad_lock_says_what_is_wrong(tmp_path: Path, text: str, says: str) -> 
     (tmp_path / "models.lock").write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=says) as caught:
         read_lock(tmp_path)
-    assert "headgate lock" in str(caught.value)
+    assert "headgate lock" in caught.value.remedy
+    assert caught.value.where == str(tmp_path / "models.lock")
 
 
 def test_a_failed_write_keeps_the_old_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

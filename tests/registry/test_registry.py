@@ -14,13 +14,11 @@ from registry.makers import event, register, release
 from headgate.errors import (
     ArtifactError,
     RegistryError,
-    RegistryUnreachableError,
     UnknownModelError,
 )
 from headgate.predictor import Reference
 from headgate.records import Check, EventKind, Outcome
 from headgate.registry import Registry
-from headgate.registry.connection import masked
 from headgate.registry.events import EXPERIMENT
 
 
@@ -100,8 +98,40 @@ def test_a_pin_of_another_registry_is_refused(registry: Registry, root: Path) ->
     register("a")
     ref = registry.latest("a")
     assert ref is not None
-    with pytest.raises(UnknownModelError, match="MLFLOW_TRACKING_URI"):
-        registry.fetch(msgspec.structs.replace(ref, run_id="another"), root / "a")
+    elsewhere = msgspec.structs.replace(ref, run_id="another")
+    missing = msgspec.structs.replace(ref, version="7")
+    for _ in range(2):  # downloaded or not
+        with pytest.raises(UnknownModelError, match=r"of run another, but .* MLFLOW_TRACKING_URI"):
+            registry.fetch(elsewhere, root / "a")
+        with pytest.raises(UnknownModelError, match="the registry holds no version 7 of a"):
+            registry.fetch(missing, root / "a")
+        registry.fetch(ref, root / "a")
+
+
+@pytest.mark.parametrize("digest", ["sha256:", "sha256:../../x", "", f"sha256:{'0' * 63}/"])
+def test_a_digest_that_is_none_deletes_nothing(registry: Registry, root: Path, digest: str) -> None:
+    register("a")
+    ref = registry.latest("a")
+    assert ref is not None
+    (root / "kept").mkdir()
+    with pytest.raises(ArtifactError, match="no sha256"):
+        registry.fetch(msgspec.structs.replace(ref, digest=digest), root / "kept")
+    assert (root / "kept").is_dir()
+
+
+def test_what_is_no_download_is_not_replaced(registry: Registry, root: Path) -> None:
+    register("a")
+    ref = registry.latest("a")
+    assert ref is not None
+    (root / "kept").mkdir()
+    (root / "kept" / "precious.txt").write_text("mine")
+    (root / "link").symlink_to(registry.fetch(ref, root / "fetched").model.parent)
+    (root / "fetched" / "model" / "weights.txt").write_text("altered")
+    for into in (root / "kept", root / "link"):
+        with pytest.raises(ArtifactError, match="no download"):
+            registry.fetch(ref, into)
+    assert (root / "kept" / "precious.txt").read_text() == "mine"
+    assert (root / "fetched" / "model" / "weights.txt").read_text() == "altered"
 
 
 def test_events_come_back_in_order(registry: Registry) -> None:
@@ -166,6 +196,58 @@ def test_many_events(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Non
     assert [each.why for each in registry.events()] == [f"reason {n}" for n in range(30)]
 
 
+def test_labels_of_a_deleted_version_are_told_not_raised(registry: Registry) -> None:
+    from mlflow.tracking import MlflowClient
+
+    for name in "ab":
+        register(name)
+    gone, there = (registry.get(name, "1") for name in "ab")
+    MlflowClient().delete_model_version("a", "1")
+    of = release("r", gone, there)
+    (tag,) = registry.append(event(1, EventKind.GATED, of), {})
+    assert tag.startswith("tag headgate.verdict of a version 1 is not set: ")
+    assert len(registry.events()) == 1
+    assert registry.append(event(2, EventKind.PROMOTED, of), {}) == ()
+    told = registry.follow_aliases(of, None)
+    assert [line.partition(" is not set: ")[0] for line in told] == [
+        "alias champion of a version 1",
+        "tag headgate.release of a version 1",
+    ]
+    assert registry.versions("b")[0].aliases == ("champion",)
+    MlflowClient().delete_registered_model("a")
+    assert len(registry.follow_aliases(of, None)) == 3
+    assert registry.follow_aliases(release("r", there), None) == ()
+
+
+def test_an_event_that_is_not_written_is_an_error(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    def refuse(*_: object, **__: object) -> None:
+        raise MlflowException("no")
+
+    monkeypatch.setattr("mlflow.tracking.MlflowClient.create_run", refuse)
+    with pytest.raises(RegistryError, match="refused: no"):
+        registry.append(event(1), {})
+
+
+def test_labels_end_where_nobody_answers(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def hang_up(*_: object, **__: object) -> None:
+        calls.append(1)
+        raise ConnectionError("Connection refused")
+
+    register("a")
+    ref = registry.get("a", "1")
+    monkeypatch.setattr("mlflow.tracking.MlflowClient.set_model_version_tag", hang_up)
+    gated = event(1, EventKind.GATED, release("r", ref, ref, ref))
+    assert len(registry.append(gated, {})) == len(calls) == 1
+
+
 def test_appends_side_by_side_lose_nothing(root: Path) -> None:
     registries = [Registry.open(root) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
@@ -214,35 +296,6 @@ def test_aliases_follow_releases(registry: Registry) -> None:
     assert aliases() == {"1": ("champion",), "2": ("challenger",)}
     registry.follow_aliases(release("r2", second), None)
     assert aliases() == {"1": (), "2": ("champion",)}
-
-
-def test_nobody_there_is_said_quickly(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
-    for name in ("MAX_RETRIES", "TIMEOUT", "BACKOFF_FACTOR"):
-        monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", "1")
-    registry = Registry.open(root)
-    with pytest.raises(RegistryUnreachableError, match="does not answer") as caught:
-        registry.events()
-    assert "secret" not in str(caught.value)
-    assert "http://user:***@127.0.0.1:9" in str(caught.value)
-
-
-def test_a_broken_database_is_no_traceback(root: Path) -> None:
-    (root / ".headgate" / "mlflow.db").write_text("this is no database, " * 100)
-    with pytest.raises(RegistryError, match="refused"):
-        Registry.open(root).events()
-
-
-@pytest.mark.parametrize(
-    ("uri", "shown"),
-    [
-        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
-        ("http://h:5000", "http://h:5000"),
-        ("https://u:p@h:5000/x", "https://u:***@h:5000/x"),
-    ],
-)
-def test_masked(uri: str, shown: str) -> None:
-    assert masked(uri) == shown
 
 
 @pytest.mark.e2e

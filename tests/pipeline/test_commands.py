@@ -1,0 +1,210 @@
+"""Every command on one bundle, in this process: what it prints, returns and leaves behind."""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e.conftest import Clone, make_clone
+
+from headgate import cli
+
+pytestmark = pytest.mark.e2e
+
+
+class Here:
+    """Runs commands in this process, in a clone."""
+
+    def __init__(self, clone: Clone, capfd: pytest.CaptureFixture[str]) -> None:
+        self.root = clone.root
+        self.port = clone.port
+        self._capfd = capfd
+        self.said = ""
+
+    def __call__(self, *args: str, exits: int = 0) -> str:
+        """Run ``headgate ARGS``; returns what it printed."""
+        self._capfd.readouterr()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["headgate", *args])
+            patch.setenv("HEADGATE_PORT", str(self.port))
+            patch.chdir(self.root)
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        printed, self.said = self._capfd.readouterr()
+        assert (ended.value.code or 0) == exits, f"{args}\n{printed}\n{self.said}"
+        assert "Traceback" not in self.said
+        return printed
+
+    def json(self, *args: str, exits: int = 0) -> Any:
+        return json.loads(self(*args, "--json", exits=exits))
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    clone = make_clone(tmp_path_factory.mktemp("bundle"))
+    digits = clone.root / "models" / "digits"
+    for room in (clone.root / "models").iterdir():
+        if room != digits:  # one model is enough here
+            for file in room.iterdir():
+                file.unlink()
+            room.rmdir()
+    yield clone
+    clone.headgate("down")
+
+
+@pytest.fixture
+def here(
+    shipped: Clone, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Here:
+    for name in ("HEADGATE_HOME", "HEADGATE_PORT", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return Here(shipped, capfd)
+
+
+def release_with(here: Here, watch_s: float) -> None:
+    """Change the bundle, so that the next build is another release."""
+    toml = here.root / "headgate.toml"
+    lines = toml.read_text().splitlines()
+    changed = [f"watch_s = {watch_s}" if line.startswith("watch_s") else line for line in lines]
+    toml.write_text("\n".join(changed) + "\n")
+
+
+def test_ship(here: Here) -> None:
+    assert "nothing is live" in here("status")
+    assert "nothing was serving" in here("down")
+    printed = here("ship")
+    assert "All 5 checks passed on 250 requests." in printed
+    assert f"is live on http://127.0.0.1:{here.port}" in printed
+    assert "-d @examples/digits.json" in printed
+    assert "training digits" in here.said
+    assert "nothing had changed" in here("ship")
+    reports = sorted((here.root / ".headgate" / "reports").rglob("report.md"))
+    assert len(reports) == 1
+    assert "✅ pass" in reports[0].read_text()
+
+
+def test_what_is_told(here: Here) -> None:
+    status = here.json("status")
+    tag = status["live"]["tag"]
+    assert status["live"]["verdict"]["outcome"] == "pass"
+    assert status["addresses"]["http"] == f"127.0.0.1:{here.port}"
+    assert status["models"][0]["aliases"] == ["champion"]
+    assert tag in here("status")
+    assert "promoted" in here("history")
+    assert "champion" in here("models")
+    assert here.json("build") | {"path": ""} == {
+        "tag": tag,
+        "digest": status["live"]["digest"],
+        "new": False,
+        "path": "",
+        "models": [
+            {name: status["models"][0][name] for name in ("name", "version", "run_id", "digest")}
+        ],
+    }
+    assert f"{tag} (unchanged)" in here("build")
+    assert "digits" in here("lock", "digits@1")
+    assert here("--version").strip()
+    assert "From the model registry" in here("--help")
+
+
+def test_a_second_release_and_back(here: Here) -> None:
+    first = here.json("status")["live"]["tag"]
+    release_with(here, 0.5)
+    built = here.json("build")
+    assert built["new"]
+    assert "no gate has judged it" in here("promote", built["tag"], exits=1) + here.said
+    assert "pass" in here("gate")
+    assert built["tag"] in here("promote", "--why", "it is better")
+    status = here.json("status")
+    assert (status["live"]["tag"], status["previous"]) == (built["tag"], first)
+    assert here.json("history", "--limit", "1")[0]["why"] == "it is better"
+    assert first in here("rollback", "--why", "it is not")
+    assert here.json("status")["live"]["tag"] == first
+    assert "never live" in here("rollback", "headgate:000000000000", exits=1) + here.said
+    assert "no earlier release" in here("rollback", exits=1) + here.said
+    with urllib.request.urlopen(f"http://127.0.0.1:{here.port}/readyz", timeout=5) as ready:
+        assert ready.status == 200
+
+
+def test_down_and_up(here: Here) -> None:
+    pid = here.json("status")["pid"]
+    assert f"pid {pid}" in here("down")
+    assert "no; `headgate up` serves it" in here("status")
+    assert here.json("up")["pid"] != pid
+    assert here.json("status")["running"]
+
+
+def test_a_new_version_is_pinned(here: Here) -> None:
+    assert "99" in here("train", "digits") or here.json("models")["digits"]
+    assert here.json("models")["digits"][-1]["version"] == "2"
+    assert 'version = "2"' in (here.root / "models.lock").read_text()
+    assert here.json("lock", "digits@1")[0]["version"] == "1"
+
+
+def test_prune_keeps_what_a_rollback_wants(here: Here) -> None:
+    release_with(here, 0.25)
+    built = here.json("build")["tag"]
+    live = here.json("status")["live"]["tag"]
+    pruned = here.json("prune", "--keep", "1")
+    assert live in pruned["kept"]
+    assert pruned["deleted"] == [built], "it was never live"
+    assert "freed" in here("prune")
+
+
+def test_doctor_finds_nothing_wrong(here: Here) -> None:
+    found = here.json("doctor")
+    assert all(each["ok"] for each in found), found
+    assert "ok" in here("doctor")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (("gate", "--profile", "none"), 2, "choose one of: full, quick"),
+        (("gate", "headgate:none"), 2, "no such release"),
+        (("train", "none"), 2, "choose one of: digits"),
+        (("train", "digits", "--script", "none.py"), 2, "no such training script"),
+        (("train", "--script", "x.py", "a", "b"), 2, "exactly one model"),
+        (("lock", "digits@99"), 2, "99"),
+        (("-C", "/nowhere", "status"), 2, "no headgate.toml"),
+        (("--port", "0", "status"), 2, "--port"),
+    ],
+)
+def test_wrong_usage(here: Here, args: tuple[str, ...], code: int, says: str) -> None:
+    printed = here(*args, exits=code)
+    assert says in printed + here.said
+
+
+def test_a_script_that_fails_or_registers_nothing_pins_nothing(here: Here, tmp_path: Path) -> None:
+    before = (here.root / "models.lock").read_bytes()
+    script = tmp_path / "script.py"
+    for code, says in (("raise SystemExit(3)", "exit code 3"), ("", "registered no new version")):
+        script.write_text(code)
+        error = here.json("train", "digits", "--script", str(script), exits=2)["error"]
+        assert says in error
+    assert (here.root / "models.lock").read_bytes() == before
+
+
+def test_a_release_that_is_refused_leaves_the_old_one(here: Here) -> None:
+    live = here.json("status")["live"]["tag"]
+    toml = here.root / "models" / "digits" / "model.toml"
+    original = toml.read_text()
+    toml.write_text(original.replace("p95_ms = 1000", "p95_ms = 0.001"))
+    try:
+        printed = here("ship", exits=1)
+    finally:
+        toml.write_text(original)
+    assert "P95" in printed
+    assert "gets no traffic. The earlier release goes on at" in printed
+    assert here.json("status")["live"]["tag"] == live
+
+
+def test_serve_in_the_foreground_needs_its_port(here: Here) -> None:
+    here("serve", exits=2)
+    assert str(here.port) in here.said
