@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from textwrap import shorten
@@ -213,13 +215,22 @@ def shipped(found: Shipped) -> None:
         f"\n{found.release.tag} is live on http://{found.http}"
         + ("" if found.changed else " (nothing had changed)"),
         "\nTry next:",
-        *(
-            f"  curl -s {found.http}/v1/models/{quote(ref.name)}:predict"
-            f" -H 'content-type: application/json' -d {shlex.quote(f'@examples/{ref.name}.json')}"
-            for ref in found.release.models
-        ),
-        f"  open http://{found.http}/           every endpoint, with its schema",
-        "  headgate status                       what is live",
-        "  headgate history                      what happened",
-        "  headgate down                         stop it",
+        *(f"  {_request(found, ref.name)}" for ref in found.release.models),
     )
+    me = "headgate" if shutil.which("headgate") else os.path.relpath(sys.argv[0])
+    for command, what in (
+        (f"open http://{found.http}/", "every endpoint, with its schema"),
+        (f"{me} status", "what is live"),
+        (f"{me} history", "what happened"),
+        (f"{me} down", "stop it"),
+    ):
+        _print(f"  {command:<34} {what}")
+
+
+def _request(found: Shipped, model: str) -> str:
+    """A command line that asks the model, or asks about it where there is no example."""
+    url = f"{found.http}/v1/models/{quote(model)}"
+    if model not in found.examples:
+        return f"curl -s {url}"
+    body = shlex.quote(f"@examples/{model}.json")
+    return f"curl -s {url}:predict -H 'content-type: application/json' -d {body}"

@@ -40,7 +40,12 @@ def event(**fields: Any) -> Event:
 
 def shipped(outcome: Outcome, *, live: bool) -> Shipped:
     return Shipped(
-        release=ODD_RELEASE, verdict=verdict(outcome), live=live, changed=False, http=ODD
+        release=ODD_RELEASE,
+        verdict=verdict(outcome),
+        live=live,
+        changed=False,
+        http=ODD,
+        examples=(ODD,),
     )
 
 
@@ -107,7 +112,12 @@ def test_the_next_step_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None
     release = msgspec.structs.replace(
         RELEASE, models=(msgspec.structs.replace(REF, name="my digits"),)
     )
-    render.shipped(msgspec.structs.replace(shipped(Outcome.PASS, live=True), release=release))
+    done = msgspec.structs.replace(shipped(Outcome.PASS, live=True), release=release)
+    render.shipped(msgspec.structs.replace(done, examples=("my digits",)))
     out = capsys.readouterr().out
     assert "/v1/models/my%20digits:predict " in out
     assert "-d '@examples/my digits.json'" in out
+    render.shipped(done)
+    out = capsys.readouterr().out
+    assert "/v1/models/my%20digits\n" in out
+    assert "examples" not in out

@@ -25,6 +25,8 @@ class Shipped(Record, frozen=True):
     """Whether the traffic moved to this release now."""
     http: str
     """Where the live release answers, ``host:port``; empty where nothing is live."""
+    examples: tuple[str, ...]
+    """The models that have a request body in ``examples/``."""
 
 
 def ship(bundle: Bundle, profile: str | None = None) -> Shipped:
@@ -43,14 +45,22 @@ def ship(bundle: Bundle, profile: str | None = None) -> Shipped:
     if verdict is None or not settled:
         verdict = gate(bundle, release, profile)
     if live:
-        running = up(bundle)
+        http = up(bundle).http
     elif verdict.outcome is Outcome.PASS:
-        running = promote(bundle, release, why="headgate ship")
+        http = promote(bundle, release, why="headgate ship").http
     else:
-        return Shipped(
-            release=release, verdict=verdict, live=False, changed=False, http=_stay(bundle, state)
-        )
-    return Shipped(release=release, verdict=verdict, live=True, changed=not live, http=running.http)
+        http = _stay(bundle, state)
+    names = [ref.name for ref in release.models]
+    return Shipped(
+        release=release,
+        verdict=verdict,
+        live=live or verdict.outcome is Outcome.PASS,
+        changed=not live and verdict.outcome is Outcome.PASS,
+        http=http,
+        examples=tuple(
+            name for name in names if (bundle.root / "examples" / f"{name}.json").is_file()
+        ),
+    )
 
 
 def _pin(bundle: Bundle) -> None:

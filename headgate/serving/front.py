@@ -9,6 +9,7 @@ from starlette.routing import Mount, Route
 
 from headgate.serving.hotpath import HotPath
 from headgate.serving.metrics import SurfaceMetrics
+from headgate.serving.page import page
 from headgate.serving.routes import build_routes
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Front:
         prefixes = tuple(f"{route.path}/" for route in app.routes if isinstance(route, Mount))
         routes = build_routes(worker)
         routes["/metrics"] = {"GET": self._metrics}
+        routes["/"] = {"GET": page}
         self._hot = HotPath(
             app,
             routes,

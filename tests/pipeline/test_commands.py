@@ -120,6 +120,7 @@ def test_a_second_release_and_back(here: Here) -> None:
     assert built["new"]
     assert "no gate has judged it" in here("promote", built["tag"], exits=1) + here.said
     assert "pass" in here("gate")
+    assert here.json("models")["digits"][0]["aliases"] == ["challenger", "champion"]
     assert built["tag"] in here("promote", "--why", "it is better")
     status = here.json("status")
     assert (status["live"]["tag"], status["previous"]) == (built["tag"], first)

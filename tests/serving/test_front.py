@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 
 import httpx
 import pytest
@@ -73,3 +74,14 @@ def test_uvicorn_prints_no_line_for_every_request(root):
         access = logging.getLogger("uvicorn.access")
         assert not access.propagate
         assert access.handlers == []
+
+
+def test_its_page_loads_nothing_from_elsewhere(root):
+    with serving_app(root) as asked:
+        answer = asked.get("/")
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "//" not in answer.text
+        parts = re.findall(r'(?:src|href)="\.(.*?)"', answer.text)
+        assert len(parts) == 4
+        for part in parts:
+            assert asked.get(part).status_code == 200, part
