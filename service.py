@@ -1,7 +1,8 @@
 """The BentoML services of this bundle: `bentoml serve` and `bentoml build` start here.
 
-Every packaged model on CPU lives in the entry service, behind its own batcher, and answers on
-all protocols. What is packaged lies in `.headgate/bundle`; `make ship` puts it there.
+The entry service answers on all protocols. Every packaged model lives in it, behind its own batcher;
+one that wants a GPU lives in a service of its own, which the entry service asks. What is packaged
+lies in `.headgate/bundle`; `make ship` puts it there.
 """
 
 from pathlib import Path

@@ -7,7 +7,7 @@ an engine's library is imported when a model of it is opened.
 from headgate.predictor.artifact import Candidate, Manifest, Parity, read_manifest, write_artifact
 from headgate.predictor.folder import complete_folder
 from headgate.predictor.parity import Difference, difference
-from headgate.predictor.predictor import Predictor, Replay
+from headgate.predictor.predictor import Predictor, Replay, read_reference
 from headgate.predictor.reference import Reference
 from headgate.predictor.signature import Array, Batch, DType, Field, Outputs, Signature, Task
 from headgate.predictor.validation import (
@@ -37,6 +37,7 @@ __all__ = [
     "complete_folder",
     "difference",
     "read_manifest",
+    "read_reference",
     "rows_to_batch",
     "values_to_array",
     "write_artifact",

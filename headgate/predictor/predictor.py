@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from headgate.predictor.signature import Batch, Outputs, Signature
     from headgate.records import ModelRef
 
-__all__ = ["Predictor", "Replay"]
+__all__ = ["Predictor", "Replay", "read_reference"]
 
 REPLAY_ROWS = 64
 """Reference rows replayed in one call of the engine."""
@@ -59,13 +59,12 @@ class Predictor:
         """
         manifest = read_manifest(path)
         verify_files(path, manifest)
-        has_reference = any(name.startswith(f"{REFERENCE}/") for name in manifest.files)
         return cls(
             ref=manifest.ref,
             signature=manifest.signature,
             engine=manifest.engine,
             path=path,
-            reference=Reference.load(path / REFERENCE) if has_reference else None,
+            reference=read_reference(path, manifest),
             tolerance=manifest.tolerance,
             manifest=manifest,
             _engine=_open_engine(path, manifest, threads, device),
@@ -116,6 +115,13 @@ class Predictor:
     def matches(self, outputs: Outputs, expected: Outputs) -> npt.NDArray[np.bool_]:
         """For each row whether labels are equal and numbers within the tolerance."""
         return difference(outputs, expected, self.tolerance).ok
+
+
+def read_reference(path: Path, manifest: Manifest) -> Reference | None:
+    """The reference rows that travel with the model packaged at ``path``, where any do."""
+    if not any(name.startswith(f"{REFERENCE}/") for name in manifest.files):
+        return None
+    return Reference.load(path / REFERENCE)
 
 
 def _open_engine(path: Path, manifest: Manifest, threads: int, device: str) -> Engine:

@@ -15,6 +15,7 @@ from bentoml.images import Image
 from headgate.errors import HeadgateError, ServingError
 from headgate.serving import drain
 from headgate.serving.bundle import Bundle, open_bundle
+from headgate.serving.gpu import gpu_service
 from headgate.serving.openapi import describe
 from headgate.serving.protocols.typed import typed_endpoint
 
@@ -73,7 +74,13 @@ def packaged(root: Path) -> Bundle:
 def entry_service(bundle: Bundle) -> HeadgateService:
     """The service that every protocol reaches, with a typed endpoint for each model."""
     methods = {model.method: typed_endpoint(model, _ask) for model in bundle.models}
-    inner = type("Headgate", (), {"bundle": bundle, "worker": None, **methods})
+    # BentoML finds a service that another needs by such an attribute.
+    needed = {
+        f"_gpu_{model.method}": bentoml.depends(gpu_service(model, bundle.threads))
+        for model in bundle.models
+        if model.wants_gpu
+    }
+    inner = type("Headgate", (), {"bundle": bundle, "worker": None, **methods, **needed})
     server = bundle.server
     return HeadgateService(
         name="headgate",

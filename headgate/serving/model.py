@@ -11,6 +11,7 @@ from headgate.errors import UnknownModelError
 from headgate.predictor import Predictor, Replay
 from headgate.serving.batcher import Batcher
 from headgate.serving.metrics import ModelMetrics
+from headgate.serving.remote import RemotePredictor, UnreachableError
 
 if TYPE_CHECKING:
     from headgate.predictor import Signature
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from headgate.serving.lane import Lane
     from headgate.serving.metrics import ServingMetrics
 
-__all__ = ["Model", "find"]
+__all__ = ["Model", "find", "stall_s"]
 
 logger = logging.getLogger("bentoml.headgate")
 
@@ -33,7 +34,11 @@ class Model:
     """What the surfaces work with."""
 
     def __init__(
-        self, packaged: PackagedModel, predictor: Predictor, metrics: ServingMetrics, release: str
+        self,
+        packaged: PackagedModel,
+        predictor: Predictor | RemotePredictor,
+        metrics: ServingMetrics,
+        release: str,
     ) -> None:
         """``predictor`` is open; nothing runs yet."""
         serving = packaged.config.serving
@@ -73,13 +78,19 @@ class Model:
         """Why it must not be asked, in one sentence; None when all is well."""
         if self._mismatch:
             return self._mismatch
-        limit = max(STALL_S, STALL_FACTOR * self.deadline_s)
-        if self.batcher.busy_s > limit:
+        # A process of its own looks after itself.
+        remote = isinstance(self.predictor, RemotePredictor)
+        if not remote and self.batcher.busy_s > stall_s(self.packaged):
             return f"{self._who()}: a call has been running for {self.batcher.busy_s:.0f} s"
         return None
 
     def warm_up(self) -> None:
-        """Replay every reference row, and learn what calls cost; blocks."""
+        """Replay every reference row, and learn what calls cost; blocks.
+
+        A model in another process has done so there.
+        """
+        if isinstance(self.predictor, RemotePredictor):
+            return
         self._judge(self.predictor.replay())
         reference = self.predictor.reference
         if reference is None or reference.rows == 0:
@@ -98,14 +109,32 @@ class Model:
         begin = self._next_row
         self._next_row = (begin + _CHECK_ROWS) % reference.rows
         end = min(begin + _CHECK_ROWS, reference.rows)
+        rows = slice(begin, end)
         try:
-            self._judge(await lane.run(partial(self.predictor.replay, slice(begin, end))))
+            if isinstance(self.predictor, RemotePredictor):
+                self._judge(await self._elsewhere(self.predictor, rows))
+            else:
+                self._judge(await lane.run(partial(self.predictor.replay, rows)))
         except Exception as error:  # noqa: BLE001
             # No answer is not the answer of the model as trained either.
             self.counts.parity_rows.steps += end - begin
             self.counts.parity_mismatches.steps += end - begin
             self._mismatch = f"{self._who()}: replaying reference rows failed: {error}"
             logger.error("%s", self._mismatch)  # noqa: TRY400
+
+    async def close(self) -> None:
+        """Answer no more."""
+        await self.batcher.close()
+        if isinstance(self.predictor, RemotePredictor):
+            await self.predictor.close()
+
+    async def _elsewhere(self, predictor: RemotePredictor, rows: slice) -> Replay:
+        """Replay in the model's process; while that is being replaced, nothing is."""
+        try:
+            return await predictor.replay(rows)
+        except UnreachableError as error:
+            logger.warning("%s", error)
+            return Replay(0, 0, 0.0)
 
     def _judge(self, replay: Replay) -> None:
         self.counts.parity_rows.steps += replay.rows
@@ -121,6 +150,11 @@ class Model:
 
     def _who(self) -> str:
         return f"{self.name} version {self.version}"
+
+
+def stall_s(packaged: PackagedModel) -> float:
+    """After how long a call has hung, seconds."""
+    return max(STALL_S, STALL_FACTOR * packaged.config.serving.deadline_ms / 1000)
 
 
 def find(models: dict[str, Model], name: str, version: str | None) -> Model:

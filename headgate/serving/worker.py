@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from headgate.predictor import Predictor
 from headgate.serving.endpoint import Endpoint
+from headgate.serving.gpu import where_it_runs
 from headgate.serving.lane import Lane
 from headgate.serving.metrics import ServingMetrics
 from headgate.serving.model import Model
@@ -59,7 +60,9 @@ class Worker:
             os.environ.setdefault(name, str(bundle.threads))
         for packaged in bundle.models:
             begun = time.monotonic()
-            predictor = Predictor.open(packaged.path, threads=bundle.threads)
+            predictor = where_it_runs(packaged) or Predictor.open(
+                packaged.path, threads=bundle.threads
+            )
             model = Model(packaged, predictor, self.metrics, release)
             model.counts.load_seconds.set(time.monotonic() - begun)
             model.warm_up()
@@ -94,7 +97,7 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for model in self.models.values():
-            await model.batcher.close()
+            await model.close()
         self._lane.close()
         self.flush()
 
