@@ -42,7 +42,7 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Positive = Annotated[float, Meta(gt=0, le=1e9)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
-MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}"
+MODEL_NAME = r"[^\W_][\w .-]{0,99}"
 """What a registered name may be: it becomes part of paths and of addresses."""
 ModelName = Annotated[
     str,

@@ -80,7 +80,7 @@ def test_names_of_models(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "../../x", "a/b", ".a", "-a", " a", "a\n", "a'", "é", "x" * 101]
+    "name", ["", "../../x", "a/b", ".a", "-a", " a", "a\n", "a'", "x" * 101]
 )
 def test_names_no_model_may_have(tmp_path: Path, name: str) -> None:
     path = tmp_path / "model.toml"

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
+QUICKER = "duration_s = 2\nwarmup_s = 0.5\nmin_requests = 80"
 
 
 def free_port() -> int:
@@ -87,9 +88,12 @@ def make_clone(folder: Path) -> Clone:
         os.utime(target, (old - 60, old - 60) if old else None)
     (folder / ".venv").symlink_to(ROOT / ".venv")
     # Other tests run beside it: limits that hold on a quiet machine only would fail at random.
+    # And shorter: the suite judges dozens of releases.
     for pattern, tight, wide in (
         ("models/*/model.toml", "p95_ms = 50", "p95_ms = 1000"),
         ("headgate.toml", "max_generator_lateness_ms = 20", "max_generator_lateness_ms = 500"),
+        ("headgate.toml", "duration_s = 5\nwarmup_s = 2\nmin_requests = 200", QUICKER),
+        ("headgate.toml", "drain_s = 20", "drain_s = 5"),
     ):
         for file in folder.glob(pattern):
             content = file.read_text()

@@ -110,7 +110,6 @@ def test_a_port_in_use_is_a_clear_error(bare_clone: Clone, clone: Clone) -> None
         (("gate", "--profile", "none"), "quick"),
         (("train", "none"), "flight-delay"),
         (("lock", "flight-delay@99"), "99"),
-        (("rollback", "nothing"), "no such release"),
         (("nothing",), "nothing"),
     ],
 )

@@ -79,7 +79,7 @@ def test_ship(here: Here) -> None:
     assert "nothing is live" in here("status")
     assert "nothing was serving" in here("down")
     printed = here("ship")
-    assert "All 5 checks passed on 250 requests." in printed
+    assert "All 5 checks passed on 100 requests." in printed
     assert f"is live on http://127.0.0.1:{here.port}" in printed
     assert "-d @examples/digits.json" in printed
     assert "training digits" in here.said

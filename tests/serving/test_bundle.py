@@ -74,6 +74,7 @@ def test_a_bento_says_what_it_carries(root):
     [
         ("flight-delay", "flight_delay"),
         ("a.b-c d", "a_b_c_d"),
+        ("ümlaut", "model__mlaut"),
         ("2nd", "model_2nd"),
         ("readyz", "model_readyz"),
         ("worker", "model_worker"),
