@@ -79,9 +79,7 @@ def test_names_of_models(tmp_path: Path, name: str) -> None:
     assert load_model_config(path).name == name
 
 
-@pytest.mark.parametrize(
-    "name", ["", "../../x", "a/b", ".a", "-a", " a", "a\n", "a'", "x" * 101]
-)
+@pytest.mark.parametrize("name", ["", "../../x", "a/b", ".a", "-a", " a", "a\n", "a'", "x" * 101])
 def test_names_no_model_may_have(tmp_path: Path, name: str) -> None:
     path = tmp_path / "model.toml"
     path.write_text(f"name = {json.dumps(name)}\n{SLO}")
