@@ -38,7 +38,7 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/serving.py $(ARGS)
 
 test: $(READY)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
 check: $(READY)
 	@$(BIN)/ruff check .

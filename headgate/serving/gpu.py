@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from headgate.errors import ArtifactError, HeadgateError
 from headgate.predictor import Predictor, read_reference
 from headgate.serving import drain
+from headgate.serving.http import read_body
 from headgate.serving.lane import Lane
 from headgate.serving.model import stall_s
 from headgate.serving.remote import PREDICT, RemotePredictor, pack, unpack
@@ -100,17 +102,11 @@ class _Device:
         if scope["type"] != "http" or scope["path"] != PREDICT:
             await self._app(scope, receive, send)
             return
-        chunks = []
-        more = True
-        while more:
-            message = await receive()
-            chunks.append(message.get("body", b""))
-            more = message.get("more_body", False)
         # A call that hangs holds the thread for good: only a new process helps.
         hung = f"{self._predictor.ref.name}: a call has been running for {self._stall_s:.0f} s"
         timer = asyncio.get_running_loop().call_later(self._stall_s, drain.retire, hung)
         try:
-            batch = unpack(b"".join(chunks))
+            batch = unpack(await read_body(dict(scope["headers"]), receive, sys.maxsize))
             answer = pack(await self._lane.run(partial(self._predictor.predict, batch)))
             status = 200
         except Exception as error:  # noqa: BLE001 - the entry service tells it on

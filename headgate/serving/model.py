@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from headgate.errors import UnknownModelError
 from headgate.predictor import Predictor, Replay
 from headgate.serving.batcher import Batcher
 from headgate.serving.metrics import ModelMetrics
-from headgate.serving.remote import RemotePredictor, UnreachableError
+from headgate.serving.remote import UnreachableError
 
 if TYPE_CHECKING:
     from headgate.predictor import Signature
     from headgate.serving.bundle import PackagedModel
     from headgate.serving.lane import Lane
     from headgate.serving.metrics import ServingMetrics
+    from headgate.serving.remote import RemotePredictor
 
-__all__ = ["Model", "find", "stall_s"]
+__all__ = ["Model", "RemoteModel", "find", "stall_s"]
 
 logger = logging.getLogger("bentoml.headgate")
 
@@ -34,11 +35,7 @@ class Model:
     """What the surfaces work with."""
 
     def __init__(
-        self,
-        packaged: PackagedModel,
-        predictor: Predictor | RemotePredictor,
-        metrics: ServingMetrics,
-        release: str,
+        self, packaged: PackagedModel, predictor: Predictor, metrics: ServingMetrics, release: str
     ) -> None:
         """``predictor`` is open; nothing runs yet."""
         serving = packaged.config.serving
@@ -78,19 +75,10 @@ class Model:
         """Why it must not be asked, in one sentence; None when all is well."""
         if self._mismatch:
             return self._mismatch
-        # A process of its own looks after itself.
-        remote = isinstance(self.predictor, RemotePredictor)
-        if not remote and self.batcher.busy_s > stall_s(self.packaged):
-            return f"{self._who()}: a call has been running for {self.batcher.busy_s:.0f} s"
-        return None
+        return self._hangs()
 
     def warm_up(self) -> None:
-        """Replay every reference row, and learn what calls cost; blocks.
-
-        A model in another process has done so there.
-        """
-        if isinstance(self.predictor, RemotePredictor):
-            return
+        """Replay every reference row, and learn what calls cost; blocks."""
         self._judge(self.predictor.replay())
         reference = self.predictor.reference
         if reference is None or reference.rows == 0:
@@ -109,12 +97,8 @@ class Model:
         begin = self._next_row
         self._next_row = (begin + _CHECK_ROWS) % reference.rows
         end = min(begin + _CHECK_ROWS, reference.rows)
-        rows = slice(begin, end)
         try:
-            if isinstance(self.predictor, RemotePredictor):
-                self._judge(await self._elsewhere(self.predictor, rows))
-            else:
-                self._judge(await lane.run(partial(self.predictor.replay, rows)))
+            self._judge(await self._replay(lane, slice(begin, end)))
         except Exception as error:  # noqa: BLE001
             # No answer is not the answer of the model as trained either.
             self.counts.parity_rows.steps += end - begin
@@ -125,16 +109,14 @@ class Model:
     async def close(self) -> None:
         """Answer no more."""
         await self.batcher.close()
-        if isinstance(self.predictor, RemotePredictor):
-            await self.predictor.close()
 
-    async def _elsewhere(self, predictor: RemotePredictor, rows: slice) -> Replay:
-        """Replay in the model's process; while that is being replaced, nothing is."""
-        try:
-            return await predictor.replay(rows)
-        except UnreachableError as error:
-            logger.warning("%s", error)
-            return Replay(0, 0, 0.0)
+    def _hangs(self) -> str | None:
+        if self.batcher.busy_s <= stall_s(self.packaged):
+            return None
+        return f"{self._who()}: a call has been running for {self.batcher.busy_s:.0f} s"
+
+    async def _replay(self, lane: Lane, rows: slice) -> Replay:
+        return await lane.run(partial(self.predictor.replay, rows))
 
     def _judge(self, replay: Replay) -> None:
         self.counts.parity_rows.steps += replay.rows
@@ -150,6 +132,42 @@ class Model:
 
     def _who(self) -> str:
         return f"{self.name} version {self.version}"
+
+
+class RemoteModel(Model):
+    """A model whose predictor is in another process, which looks after itself."""
+
+    def __init__(
+        self,
+        packaged: PackagedModel,
+        predictor: RemotePredictor,
+        metrics: ServingMetrics,
+        release: str,
+    ) -> None:
+        """``predictor`` is connected on first use."""
+        # What is awaited of it is overridden here; the rest both kinds have.
+        super().__init__(packaged, cast("Predictor", predictor), metrics, release)
+        self._remote = predictor
+
+    def warm_up(self) -> None:
+        """Done by the other process before it is ready."""
+
+    async def close(self) -> None:
+        """Answer no more."""
+        await super().close()
+        await self._remote.close()
+
+    def _hangs(self) -> str | None:
+        return None
+
+    async def _replay(self, lane: Lane, rows: slice) -> Replay:
+        """While the other process is being replaced, nothing is replayed."""
+        del lane
+        try:
+            return await self._remote.replay(rows)
+        except UnreachableError as error:
+            logger.warning("%s", error)
+            return Replay(0, 0, 0.0)
 
 
 def stall_s(packaged: PackagedModel) -> float:

@@ -16,11 +16,11 @@ from headgate.serving.endpoint import Endpoint
 from headgate.serving.gpu import where_it_runs
 from headgate.serving.lane import Lane
 from headgate.serving.metrics import ServingMetrics
-from headgate.serving.model import Model
+from headgate.serving.model import Model, RemoteModel
 from headgate.serving.protocols.v1 import Rows
 
 if TYPE_CHECKING:
-    from headgate.serving.bundle import Bundle
+    from headgate.serving.bundle import Bundle, PackagedModel
 
 __all__ = ["Worker"]
 
@@ -60,10 +60,7 @@ class Worker:
             os.environ.setdefault(name, str(bundle.threads))
         for packaged in bundle.models:
             begun = time.monotonic()
-            predictor = where_it_runs(packaged) or Predictor.open(
-                packaged.path, threads=bundle.threads
-            )
-            model = Model(packaged, predictor, self.metrics, release)
+            model = self._open(packaged)
             model.counts.load_seconds.set(time.monotonic() - begun)
             model.warm_up()
             self.models[model.name] = model
@@ -71,6 +68,13 @@ class Worker:
             self.typed[model.name] = Endpoint(model, rows, self.metrics, self.max_body)
         # The last: a worker that cannot open its models leaves no thread behind.
         self._lane = Lane("parity")
+
+    def _open(self, packaged: PackagedModel) -> Model:
+        remote = where_it_runs(packaged)
+        if remote is not None:
+            return RemoteModel(packaged, remote, self.metrics, self.release)
+        predictor = Predictor.open(packaged.path, threads=self.bundle.threads)
+        return Model(packaged, predictor, self.metrics, self.release)
 
     def whats_wrong(self) -> str | None:
         """Why this worker is not ready, in one sentence; None when it is."""

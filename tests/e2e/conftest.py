@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,17 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def ask(port: int, model: str = "flight-delay") -> Any:
+    """The answer to the model's example."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/models/{model}:predict",
+        data=(ROOT / "examples" / f"{model}.json").read_bytes(),
+        headers={"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as reply:
+        return json.load(reply)
 
 
 @dataclass

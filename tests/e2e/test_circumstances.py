@@ -7,6 +7,8 @@ import os
 import subprocess
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,43 +39,56 @@ def test_nothing_shipped_is_one_line(bare_clone: Clone) -> None:
     assert "nothing was serving" in bare_clone.headgate("down").stdout
 
 
-# Too small for the registry; for the model.
-@pytest.fixture(params=["300k", "1100k"])
-def tiny_disk(bare_clone: Clone, request: pytest.FixtureRequest) -> Clone:
-    """A clone whose state lies on a small disk."""
-    home = bare_clone.root / ".headgate"
+@contextmanager
+def mounted(clone: Clone, options: str) -> Iterator[None]:
+    """Lay a disk of its own under the clone's state."""
+    home = clone.root / ".headgate"
     home.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={request.param}", "tmpfs", str(home)],
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(home)],
         capture_output=True,
         text=True,
         check=False,
     )
-    if mounted.returncode != 0:
-        pytest.skip(f"needs the right to mount a small disk: {mounted.stderr.strip()}")
-    return bare_clone
-
-
-def test_a_full_disk_is_a_clear_error(tiny_disk: Clone) -> None:
+    if done.returncode != 0:
+        pytest.skip(f"needs the right to mount a small disk: {done.stderr.strip()}")
     try:
-        refused = tiny_disk.headgate("train", "digits", exits=2)
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(home)], check=True)
+
+
+# Too small for the registry; for the model.
+@pytest.mark.parametrize("size", ["300k", "1100k"])
+def test_a_full_disk_is_a_clear_error(bare_clone: Clone, size: str) -> None:
+    with mounted(bare_clone, f"size={size}"):
+        refused = bare_clone.headgate("train", "digits", exits=2)
         assert "space" in refused.stderr or "full" in refused.stderr
         assert "headgate: " in refused.stderr.splitlines()[-1]
         assert "Traceback" not in refused.stderr.splitlines()[-1]
-        assert "[[model]]" not in (tiny_disk.root / "models.lock").read_text()
-    finally:
-        subprocess.run(["umount", "-l", str(tiny_disk.root / ".headgate")], check=True)
+        assert "[[model]]" not in (bare_clone.root / "models.lock").read_text()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes where it may not")
-def test_a_read_only_folder_is_a_clear_error(bare_clone: Clone) -> None:
-    bare_clone.root.chmod(0o555)
+@contextmanager
+def unwritable(clone: Clone) -> Iterator[None]:
+    """A clone whose state cannot be written: root is stopped by a disk only, others by a mode."""
+    if os.geteuid() == 0:
+        with mounted(clone, "ro,size=1m"):
+            yield
+        return
+    clone.root.chmod(0o555)
     try:
-        refused = bare_clone.headgate("ship", exits=2)
+        yield
     finally:
-        bare_clone.root.chmod(0o755)
-    assert ".headgate" in refused.stderr
-    assert "Traceback" not in refused.stderr
+        clone.root.chmod(0o755)
+
+
+def test_a_read_only_folder_is_a_clear_error(bare_clone: Clone) -> None:
+    with unwritable(bare_clone):
+        for command in ("ship", "status", "train", "lock"):
+            refused = bare_clone.headgate(command, exits=2)
+            assert ".headgate" in refused.stderr, command
+            assert "Traceback" not in refused.stderr, command
 
 
 def test_a_state_folder_that_is_a_file_is_a_clear_error(bare_clone: Clone) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from e2e.conftest import ROOT, Clone, free_port
+from e2e.conftest import Clone, ask, free_port
 
 pytestmark = pytest.mark.e2e
 
@@ -99,18 +98,6 @@ def answers(url: str) -> bool:
             return bool(reply.status == 200)
     except OSError:
         return False
-
-
-def ask(port: int, model: str) -> dict[str, object]:
-    body = (ROOT / "examples" / f"{model}.json").read_bytes()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/v1/models/{model}:predict",
-        data=body,
-        headers={"content-type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=10) as reply:
-        found: dict[str, object] = json.load(reply)
-        return found
 
 
 def test_with_bentoml(bento: Path) -> None:

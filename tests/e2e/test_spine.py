@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-import urllib.request
-from typing import Any
 
 import pytest
-from e2e.conftest import Clone, free_port
+from e2e.conftest import Clone, ask, free_port
 
 pytestmark = pytest.mark.e2e
 
@@ -23,21 +21,10 @@ with Bundle(Path(".")).exclusive():
 """
 
 
-def ask(clone: Clone, model: str = "flight-delay") -> Any:
-    body = (clone.root / "examples" / f"{model}.json").read_bytes()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{clone.port}/v1/models/{model}:predict",
-        data=body,
-        headers={"content-type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=10) as reply:
-        return json.load(reply)
-
-
 @pytest.mark.parametrize("model", ["flight-delay", "digits"])
 def test_ship_leaves_it_serving(clone: Clone, model: str) -> None:
     status = clone.json("status")
-    answer = ask(clone, model)
+    answer = ask(clone.port, model)
     assert status["running"]
     assert status["live"]["verdict"]["outcome"] == "pass"
     assert answer["release"] == status["live"]["tag"]
@@ -128,4 +115,4 @@ def test_an_unreachable_registry_leaves_the_service_alone(clone: Clone) -> None:
             assert "Traceback" not in refused.stderr
     finally:
         del clone.env["MLFLOW_TRACKING_URI"]
-    assert ask(clone)["model_name"] == "flight-delay"
+    assert ask(clone.port)["model_name"] == "flight-delay"

@@ -47,19 +47,6 @@ class ServerProcess:
         self._process = process
         self._skip = skip
 
-    @classmethod
-    def attach(cls, pid: int, log: Path) -> ServerProcess | None:
-        """The server that another program started as ``pid``; None when that has ended."""
-        import psutil
-
-        try:
-            process = psutil.Process(pid)
-            if "headgate.serving.launcher" not in process.cmdline():
-                return None  # the number has gone to somebody else
-        except psutil.Error:
-            return None
-        return cls(process, log)
-
     @property
     def pid(self) -> int:
         """The launcher's process id."""
