@@ -21,10 +21,11 @@ from data import features, labels, load
 from mlflow.models import infer_signature
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
-from train import NAME, PARAMS, REQUIREMENTS, TRUSTED, build
+from train import NAME, REQUIREMENTS, TRUSTED, build
 
 import headgate
 
+PARAMS = {"max_iter": 50, "random_state": 0}
 KM_PER_MILE = 1.609344
 
 

@@ -84,7 +84,7 @@ class LoadProfile(_Strict, frozen=True):
     """``[gate.profiles.NAME]``: one way to load a release."""
 
     rate: Positive = 50
-    """Requests per second offered to each model, open loop."""
+    """Requests per second offered to each model, all at once, open loop."""
     duration_s: Positive = 5
     """Seconds measured for each model."""
     warmup_s: Annotated[float, Meta(ge=0)] = 2

@@ -18,6 +18,7 @@ from headgate.predictor import Batch, Field, Outputs, Reference, Signature, diff
 from headgate.predictor.engines import onnx as onnx_engine
 from headgate.predictor.engines import sklearn as sklearn_engine
 from headgate.predictor.engines.sklearn import SklearnCall, SklearnOptions, cap_jobs
+from headgate.predictor.engines.skops_io import skops_io
 from headgate.predictor.engines.source import MODULE, load_source, names_of
 from headgate.predictor.engines.trusted import TRUSTED, check_trees
 
@@ -59,12 +60,12 @@ class SklearnModel:
             install_source(self._source, job.room)
         if job.format == "pickle":
             return load_pickle(Path(job.file), job.room, self._source)
-        import skops.io
+        skops = skops_io()
 
         trusted = {*self._trusted, *job.room}
-        if unknown := sorted(set(skops.io.get_untrusted_types(file=job.file)) - trusted):
+        if unknown := sorted(set(skops.get_untrusted_types(file=job.file)) - trusted):
             raise UnsafeModelError(f"opening it would load {_some(unknown)}")
-        return skops.io.load(job.file, trusted=sorted(trusted))
+        return skops.load(job.file, trusted=sorted(trusted))
 
     def predict(self, batch: Batch) -> Outputs:
         """The model's own predictions."""
@@ -76,10 +77,10 @@ class SklearnModel:
             content = _convert(self._model, self._signature, self._options)
             (folder / onnx_engine.MODEL).write_bytes(content)
             return Built(engine=engine)
-        import skops.io
+        skops = skops_io()
 
-        content = skops.io.dumps(self._model)
-        named = set(skops.io.get_untrusted_types(data=content))
+        content = skops.dumps(self._model)
+        named = set(skops.get_untrusted_types(data=content))
         if unknown := sorted(named - self._trusted):
             return Built(engine=engine, refused=f"skops would load {_some(unknown)}")
         (folder / sklearn_engine.MODEL).write_bytes(content)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,9 +15,10 @@ import msgspec
 from headgate import packaging
 from headgate.errors import GateError, ServingError
 from headgate.pipeline.bundle import Bundle, read_rooms
-from headgate.records import Check, EventKind, Outcome, Release, Verdict
+from headgate.records import Check, EventKind, ModelRef, Outcome, Release, Samples, Verdict
 
 if TYPE_CHECKING:
+    from headgate.config import LoadProfile, SloConfig
     from headgate.serving.launcher import ServerProcess
 
 __all__ = ["gate"]
@@ -50,18 +54,21 @@ def gate(bundle: Bundle, release: Release, profile: str | None = None) -> Verdic
 
 
 def _checks(bundle: Bundle, release: Release, profile: str) -> Iterator[Check]:
-    """Start the release on a port of its own and load one model after the other."""
-    source = packaging.bento_path(bundle.store, release.tag) / "src"
-    rooms = read_rooms(source)
-    names = [ref.name for ref in release.models]
+    """Start the release on a port of its own and load all its models at once, as users will."""
+    from headgate import gate as room
+
+    rooms = read_rooms(packaging.bento_path(bundle.store, release.tag) / "src")
+    slos = {ref.name: rooms[ref.name].config.slo for ref in release.models}
+    plan = bundle.config.gate.profiles[profile]
     try:
-        with _started(
-            bundle, release, min(rooms[name].config.slo.max_load_s for name in names)
-        ) as server:
-            for name in names:
-                yield from _load(bundle, release, name, profile, server)
+        with _started(bundle, release, min(slo.max_load_s for slo in slos.values())) as server:
+            samples = _load(bundle, release, profile, server, slos)
     except ServingError as error:
         yield _about_all("serving", Outcome.FAIL, f"The release did not serve: {error}")
+        return
+    late_ms = bundle.config.gate.max_generator_lateness_ms
+    for each in samples:
+        yield from room.judge(each, slos[each.model], plan, max_generator_lateness_ms=late_ms)
 
 
 @contextmanager
@@ -85,20 +92,47 @@ def _started(bundle: Bundle, release: Release, limit_s: float) -> Iterator[Serve
 
 
 def _load(
-    bundle: Bundle, release: Release, name: str, profile: str, server: ServerProcess
-) -> tuple[Check, ...]:
+    bundle: Bundle,
+    release: Release,
+    profile: str,
+    server: ServerProcess,
+    slos: Mapping[str, SloConfig],
+) -> list[Samples]:
+    """Each model's samples, of one load on all of them."""
+    plan = bundle.config.gate.profiles[profile]
+    shown = f"{profile}, {plan.warmup_s + plan.duration_s:g} s"
+    bundle.notify(f"loading {', '.join(slos)} ({shown})")
+    # One progress is enough for a person.
+    tell = chain([bundle.notify], repeat(_say_nothing))
+    loads = [
+        _one_load(bundle, release, ref, server, plan, slo=slos[ref.name], progress=say)
+        for ref, say in zip(release.models, tell, strict=False)
+    ]
+    with ThreadPoolExecutor(len(loads)) as pool:
+        runs = [pool.submit(load) for load in loads]
+    return [run.result() for run in runs]
+
+
+def _one_load(
+    bundle: Bundle,
+    release: Release,
+    ref: ModelRef,
+    server: ServerProcess,
+    plan: LoadProfile,
+    *,
+    slo: SloConfig,
+    progress: Callable[[str], None],
+) -> Callable[[], Samples]:
+    """What is needed to load one model, all read; calling it loads."""
     from headgate import gate as room
     from headgate.predictor import read_manifest
 
     source = packaging.bento_path(bundle.store, release.tag) / "src"
-    manifest = read_manifest(source / packaging.BUNDLE / name)
-    slo = read_rooms(source)[name].config.slo
-    plan = bundle.config.gate.profiles[profile]
-    ref = next(ref for ref in release.models if ref.name == name)
-    bundle.notify(f"loading {name} ({profile}, {plan.warmup_s + plan.duration_s:g} s)")
-    samples = room.measure(
+    manifest = read_manifest(source / packaging.BUNDLE / ref.name)
+    return partial(
+        room.measure,
         f"http://{server.address}",
-        name,
+        ref.name,
         packaging.reference_of(bundle.fetch(ref), manifest),
         manifest.signature,
         plan,
@@ -108,14 +142,12 @@ def _load(
         load_time_s=server.load_time_s,
         locustfile=bundle.root / "load_tests" / "locustfile.py",
         workdir=bundle.home / "run",
-        progress=bundle.notify,
+        progress=progress,
     )
-    return room.judge(
-        samples,
-        slo,
-        plan,
-        max_generator_lateness_ms=bundle.config.gate.max_generator_lateness_ms,
-    )
+
+
+def _say_nothing(_: str) -> None:
+    pass
 
 
 def _about_all(name: str, outcome: Outcome, reason: str) -> Check:

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 import headgate
 
 NAME = "digits"
-PARAMS: dict[str, Any] = {"seed": 0, "epochs": 30, "batch": 64, "learning_rate": 4e-3}
+PARAMS: dict[str, Any] = {"seed": 0, "epochs": 12, "batch": 64, "learning_rate": 6e-3}
 GOOD_ENOUGH = 0.975
 
 

@@ -106,6 +106,7 @@ def make_clone(folder: Path) -> Clone:
         ("headgate.toml", "max_generator_lateness_ms = 20", "max_generator_lateness_ms = 500"),
         ("headgate.toml", "duration_s = 5\nwarmup_s = 2\nmin_requests = 200", QUICKER),
         ("headgate.toml", "drain_s = 20", "drain_s = 5"),
+        ("headgate.toml", "watch_s = 3", "watch_s = 1"),
     ):
         for file in folder.glob(pattern):
             content = file.read_text()

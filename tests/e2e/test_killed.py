@@ -17,7 +17,7 @@ STAGES = [
     "training digits",
     "packaging flight-delay",
     "building the Bento",
-    "loading digits",
+    "loading digits, flight-delay",
     "serving headgate:",
 ]
 

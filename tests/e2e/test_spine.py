@@ -34,6 +34,7 @@ def test_ship_leaves_it_serving(clone: Clone, model: str) -> None:
 
 
 def test_a_second_ship_changes_nothing(clone: Clone) -> None:
+    clone.headgate("ship")  # whatever a test before this one left live
     before = clone.json("status")
     again = clone.json("ship")
     assert again["changed"] is False
@@ -49,7 +50,7 @@ def test_aliases_follow_the_release(clone: Clone) -> None:
 def test_a_release_without_a_verdict_gets_no_traffic(clone: Clone) -> None:
     toml = clone.root / "headgate.toml"
     original = toml.read_text()
-    toml.write_text(original.replace("watch_s = 3", "watch_s = 2"))
+    toml.write_text(original.replace("watch_s = 1", "watch_s = 2"))
     try:
         built = clone.json("build")
         refused = clone.headgate("promote", built["tag"], exits=1)

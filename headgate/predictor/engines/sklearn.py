@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from headgate.errors import ArtifactError
+from headgate.predictor.engines.skops_io import skops_io
 from headgate.predictor.engines.source import MODULE, load_source, names_of
 from headgate.predictor.engines.trusted import TRUSTED, check_trees
 
@@ -43,14 +44,14 @@ class SklearnEngine:
 
     def __init__(self, path: Path, manifest: Manifest, threads: int) -> None:
         """Raises :class:`ArtifactError` where the file is not what packaging writes."""
-        import skops.io
+        skops = skops_io()
         from skops.io.exceptions import UntrustedTypesFoundException
         from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
         own = path / MODULE
         trusted = TRUSTED | (names_of(load_source(own)) if own.is_file() else frozenset())
         try:
-            self._model = skops.io.load(path / MODEL, trusted=sorted(trusted))
+            self._model = skops.load(path / MODEL, trusted=sorted(trusted))
             check_trees(self._model)
         except (UntrustedTypesFoundException, ValueError) as error:
             raise ArtifactError(
