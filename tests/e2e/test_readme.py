@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.conftest import ROOT, Clone
+from e2e.conftest import ROOT, Clone, widened
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # These would start this very suite, or only repeat what the other blocks do.
@@ -37,7 +37,7 @@ def run_page(page: Path, clone: Clone) -> dict[str, str]:
     """Write the page's files and run its commands; returns what each printed."""
     for name, content in files(page).items():
         (clone.root / name).parent.mkdir(parents=True, exist_ok=True)
-        (clone.root / name).write_text(content)
+        (clone.root / name).write_text(widened(content))
     printed = {}
     for command in commands(page):
         if command in ELSEWHERE:
