@@ -20,7 +20,7 @@ pytestmark = pytest.mark.e2e
 def twice(clone: Clone) -> Clone:
     """A clone in which a second release is live."""
     toml = clone.root / "headgate.toml"
-    toml.write_text(toml.read_text().replace("watch_s = 3", "watch_s = 1"))
+    toml.write_text(toml.read_text().replace("watch_s = 1", "watch_s = 0.5"))
     assert clone.json("ship")["changed"]
     return clone
 
