@@ -10,6 +10,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# What an app.py in the root needs, where there is one: docs/your-own-app.md.
+OWN := $(wildcard requirements/app.txt)
 
 .PHONY: install ship down demo bench test check format constraints clean
 
@@ -17,12 +19,12 @@ install: $(READY)
 
 # torch first: any other order lets a dependency pull a build with gigabytes of CUDA.
 # For a CPU build from elsewhere, set PIP_EXTRA_INDEX_URL; for a GPU, install your own first.
-$(READY): pyproject.toml requirements/constraints.txt
+$(READY): pyproject.toml requirements/constraints.txt $(OWN)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and f"make: Python {v[0]}.{v[1]} found; set PYTHON to 3.11, 3.12 or 3.13")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv (a minute or two, once)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c requirements/constraints.txt torch
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c requirements/constraints.txt -e '.[platform,examples,dev]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c requirements/constraints.txt -e '.[platform,examples,dev]' $(addprefix -r ,$(OWN))
 	@touch $(READY)
 
 ship: $(READY)

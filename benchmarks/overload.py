@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.harness import wrk
 from benchmarks.harness.environments import HOME, ROOT
 from benchmarks.harness.experiments import (
+    TREES,
     OverloadPlan,
     check_answers,
     overload_experiment,
@@ -62,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         forest = make_forest(folder / "model")
         try:
             told = {
-                "overload": overload_experiment(forest, plan, folder),
+                "overload": {
+                    f"{trees} trees": overload_experiment(trees, plan, folder) for trees in TREES
+                },
                 "slow_sockets": slow_experiment(forest, plan, folder),
                 "million": check_answers(plan, folder) if plan.requests else None,
             }
@@ -113,7 +116,35 @@ def _page(told: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     parts = [
         "# Last results of `benchmarks/overload.py`",
         circumstances,
-        f"## Overload: capacity {found['capacity_rps']:,.0f} requests/s",
+        *(part for trees, load in found.items() for part in _overload(trees, load)),
+        f"## {slow['sockets']} slow sockets, {slow['rate']:g} requests/s beside them",
+        _table(
+            [["", "P50 ms", "P95 ms", "P99 ms", "failed", "generator late ms"]]
+            + [
+                [name, *(f"{value:.2f}" for value in slow[name].values())]
+                for name in ("without", "elsewhere", "beside")
+            ]
+        ),
+        (
+            f"P95 beside them over P95 without: {slow['p95_ratio']:.2f}; over P95 while they write "
+            f"elsewhere: {slow['p95_ratio_of_the_server']:.2f} (medians of the rounds)."
+        ),
+    ]
+    if checked:
+        outcome = (
+            f"{checked['right']:,} right, {checked['wrong']} wrong, {checked['failed']} refused or "
+            f"failed, {checked['lost']} lost, in {checked['seconds']:.0f} s on "
+            f"{checked['connections']} connections. The chance that another row's answer would "
+            f"pass for a row's own: {checked['mistakable']:.1e}."
+        )
+        title = f"## {checked['asked']:,} requests, every answer checked"
+        parts += [title, outcome, *checked["examples"]]
+    return "\n\n".join(parts) + "\n"
+
+
+def _overload(trees: str, found: Mapping[str, Any]) -> list[str]:
+    return [
+        f"## Overload: a forest of {trees}, capacity {found['capacity_rps']:,.0f} requests/s",
         _table(
             [["load", "goodput/s", "in time", "refused", "failed", "P95 ms", "generator late ms"]]
             + [
@@ -129,26 +160,8 @@ def _page(told: Mapping[str, Any], about: Mapping[str, Any]) -> str:
                 for name, load in found["loads"].items()
             ]
         ),
-        f"## {slow['sockets']} slow sockets, {slow['rate']:g} requests/s beside them",
-        _table(
-            [["", "P50 ms", "P95 ms", "P99 ms", "failed", "generator late ms"]]
-            + [
-                [name, *(f"{value:.2f}" for value in slow[name].values())]
-                for name in ("without", "with")
-            ]
-        ),
-        f"P95 with them over P95 without: {slow['p95_ratio']:.2f} (median of the rounds).",
+        f"Goodput at the highest load over that at the lowest: {found['goodput_ratio']:.2f}.",
     ]
-    if checked:
-        outcome = (
-            f"{checked['right']:,} right, {checked['wrong']} wrong, {checked['failed']} refused or "
-            f"failed, {checked['lost']} lost, in {checked['seconds']:.0f} s on "
-            f"{checked['connections']} connections. The chance that another row's answer would "
-            f"pass for a row's own: {checked['mistakable']:.1e}."
-        )
-        title = f"## {checked['asked']:,} requests, every answer checked"
-        parts += [title, outcome, *checked["examples"]]
-    return "\n\n".join(parts) + "\n"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

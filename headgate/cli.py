@@ -20,6 +20,7 @@ from headgate.errors import (
     RolloutError,
     ServingError,
 )
+from headgate.snippets import Language, snippet
 
 if TYPE_CHECKING:
     from headgate.pipeline import Bundle
@@ -64,6 +65,10 @@ def _options(
     port: Annotated[
         int | None, typer.Option("--port", min=1, max=65535, help="HTTP port of the live service.")
     ] = None,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option("--grpc-port", min=0, max=65535, help="Its gRPC port; 0 for none."),
+    ] = None,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Fail at once where another command is at work.")
     ] = False,
@@ -76,6 +81,8 @@ def _options(
     _OPTIONS.update(root=root, wait=not no_wait)
     if port is not None:
         os.environ["HEADGATE_PORT"] = str(port)
+    if grpc_port is not None:
+        os.environ["HEADGATE_GRPC_PORT"] = str(grpc_port)
 
 
 def _bundle() -> Bundle:
@@ -219,6 +226,27 @@ def status(json: Json = False) -> None:
 
     bundle = _bundle()
     render.show(pipeline.status(bundle), render.status, json=json)
+
+
+@app.command()
+def client(
+    model: Annotated[str, typer.Argument(help="The registered name.")],
+    lang: Annotated[Language, typer.Option("--lang", help="curl, python, js or grpcurl.")] = "curl",
+    json: Json = False,
+) -> None:
+    """Print code that asks a model of what serves, ready for pasting."""
+    from headgate import pipeline
+
+    called = pipeline.callee(_bundle(), model)
+    if not called.running:
+        render.say("nothing serves there now: `headgate up`, or `headgate ship`")
+    code = snippet(called, lang)
+    found = {"model": model, "version": called.version, "release": called.release}
+    render.show(
+        {**found, "lang": lang, "running": called.running, "code": code},
+        lambda _: typer.echo(code, nl=False),
+        json=json,
+    )
 
 
 @app.command()

@@ -127,10 +127,13 @@ def _port(root: Path) -> str:
     server = bundle.config.server
     running = bundle.platform.running()
     if running is not None:
-        return f"{running.release} serves on {running.http}"
+        beside = f", gRPC on {running.grpc}" if running.grpc else ""
+        return f"{running.release} serves on {running.http}{beside}"
     _host(root)
     bundle.check_port()
-    return f"{server.host}:{server.port} is free"
+    if server.grpc is None:
+        return f"{server.host}:{server.port} is free"
+    return f"{server.host}:{server.port} and, for gRPC, {server.grpc} are free"
 
 
 def _gpu(_: Path) -> str:

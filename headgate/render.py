@@ -153,7 +153,7 @@ def status(found: Status) -> None:
     if found.previous:
         _print(f"previous  {found.previous}")
     for name, address in found.addresses.items():
-        _print(f"{name:<9} http://{address}")
+        _print(f"{name:<9} {address if name == 'grpc' else f'http://{address}'}")
     table = _table("model", "version", "aliases")
     for model in found.models:
         _row(table, model.name, model.version, ", ".join(model.aliases))

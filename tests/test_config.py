@@ -17,6 +17,7 @@ SLO = "[slo]\np95_ms = 5\nmin_rps = 1\n"
 @pytest.fixture(autouse=True)
 def no_port(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HEADGATE_PORT", raising=False)
+    monkeypatch.delenv("HEADGATE_GRPC_PORT", raising=False)
 
 
 def refusal(root: Path, text: str) -> str:
@@ -42,6 +43,8 @@ def test_what_is_set_is_kept(tmp_path: Path) -> None:
         ("[server]\nzzz = 1", ["server.zzz: ", "known: host"]),
         ('[server]\nport = "x"', ["server.port: ", "'x'", "expected int, got str"]),
         ("[server]\nport = 70000", ["server.port: ", "70000", "<= 65535"]),
+        ("[server]\ngrpc_port = -1", ["server.grpc_port: ", "-1", ">= 0"]),
+        ('[server]\ngrpc_port = "off"', ["server.grpc_port: ", "'off'"]),
         ("server = 3", ["server: 3", "expected table, got int"]),
         ("[gate.profiles.a]\nrate = 1\n[gate.profiles.b]\nrate = 0", ["gate.profiles.b.rate: 0"]),
         ('[gate.profiles."a b"]\nrat = 1', ['gate.profiles."a b".rat: ', "did you mean rate?"]),
@@ -70,6 +73,49 @@ def test_a_port_of_the_environment(
 ) -> None:
     monkeypatch.setenv("HEADGATE_PORT", port)
     assert "HEADGATE_PORT: " in refusal(tmp_path, PROFILE)
+
+
+@pytest.mark.parametrize("port", ["²", "65536", "x", "-1", "9" * 5000])
+def test_a_grpc_port_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: str
+) -> None:
+    monkeypatch.setenv("HEADGATE_GRPC_PORT", port)
+    assert "HEADGATE_GRPC_PORT: " in refusal(tmp_path, PROFILE)
+
+
+@pytest.mark.parametrize(
+    ("server", "env", "port"),
+    [
+        ("", {}, 3001),
+        ("port = 4000", {}, 4001),
+        ("port = 4000\ngrpc_port = 5", {}, 5),
+        ("grpc_port = 0", {}, None),
+        ("", {"HEADGATE_PORT": "3100"}, 3101),
+        ("grpc_port = 5", {"HEADGATE_PORT": "3100"}, 5),
+        ("grpc_port = 5", {"HEADGATE_GRPC_PORT": "6"}, 6),
+        ("", {"HEADGATE_GRPC_PORT": "0"}, None),
+        ("grpc_port = 5", {"HEADGATE_GRPC_PORT": ""}, 5),
+    ],
+)
+def test_the_grpc_port(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    server: str,
+    env: dict[str, str],
+    port: int | None,
+) -> None:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "headgate.toml").write_text(f"[server]\n{server}\n{PROFILE}")
+    assert load_config(tmp_path).server.grpc == port
+
+
+@pytest.mark.parametrize("server", ["port = 65535", "port = 3000\ngrpc_port = 3000"])
+def test_two_ports_are_not_one(tmp_path: Path, server: str) -> None:
+    says = refusal(tmp_path, f"[server]\n{server}\n{PROFILE}")
+    assert says.startswith("server.grpc_port: ")
+    for word in ("grpc_port", "HEADGATE_GRPC_PORT", "--grpc-port"):
+        assert word in says
 
 
 @pytest.mark.parametrize("name", ["digits", "flight-delay", "a.b_c D", "9", "x" * 100])

@@ -11,18 +11,27 @@ from typing import Any
 from benchmarks.harness import million, wrk
 from benchmarks.harness.client import request_bytes
 from benchmarks.harness.environments import HOME
-from benchmarks.harness.forest import NAME, Forest, make_regressor, make_root
+from benchmarks.harness.forest import NAME, Forest, make_forest, make_regressor, make_root
 from benchmarks.harness.openloop import Offered
-from benchmarks.harness.overload import Load, disturb, medians, overload
+from benchmarks.harness.overload import Disturbed, Load, disturb, medians, overload
 from benchmarks.harness.process import HOST, ask, free_ports, running
 from benchmarks.harness.protocols import body_of
 from benchmarks.harness.servers import SERVERS, clean_environment, headgate_command, serve
 
-__all__ = ["FACTORS", "OverloadPlan", "check_answers", "overload_experiment", "slow_experiment"]
+__all__ = [
+    "FACTORS",
+    "TREES",
+    "OverloadPlan",
+    "check_answers",
+    "overload_experiment",
+    "slow_experiment",
+]
 
 HEADGATE = SERVERS[0]
 PATH = f"/v2/models/{NAME}/infer"
 FACTORS = (1, 5)
+TREES = (500, 100)
+"""Of the forest that is overloaded: a dear one, and one so cheap that refusals cost as much."""
 SCORES = "scores"
 _KINDS = ("onnx", "sklearn")
 CONNECTIONS = 64
@@ -46,8 +55,9 @@ class OverloadPlan:
     """Of the run in which every answer is checked."""
 
 
-def overload_experiment(forest: Forest, plan: OverloadPlan, folder: Path) -> dict[str, Any]:
-    """The unconverted forest, offered what it can do and several times that."""
+def overload_experiment(trees: int, plan: OverloadPlan, folder: Path) -> dict[str, Any]:
+    """An unconverted forest, offered what it can do and several times that."""
+    forest = make_forest(folder / f"{trees}-trees", trees=trees)
     starts = range(len(forest.rows))
     bodies = [
         body_of("tensors", forest.rows.take(range(start, start + plan.rows), 0, mode="wrap"))
@@ -57,11 +67,11 @@ def overload_experiment(forest: Forest, plan: OverloadPlan, folder: Path) -> dic
     lines.write_bytes(b"\n".join(bodies) + b"\n")
     deadline = f"{plan.deadline_s * 1000:g}"
     requests = [request_bytes(PATH, body, x_headgate_deadline_ms=deadline) for body in bodies]
-    with serve(HEADGATE, forest, "sklearn", folder / "overload") as server:
+    with serve(HEADGATE, forest, "sklearn", folder / f"overload-{trees}") as server:
         url = f"http://{HOST}:{server.port}{PATH}"
         wrk.load(url, lines, connections=CONNECTIONS, seconds=1)
         capacity = wrk.load(url, lines, connections=CONNECTIONS, seconds=plan.seconds).rps
-        print(f"capacity: {capacity:,.0f} requests/s of {plan.rows} rows", flush=True)
+        print(f"{trees} trees: capacity {capacity:,.0f} requests/s of {plan.rows} rows", flush=True)
         rounds: dict[int, list[Load]] = {factor: [] for factor in FACTORS}
         for number in range(plan.rounds):
             for factor in FACTORS:
@@ -91,10 +101,10 @@ def slow_experiment(forest: Forest, plan: OverloadPlan, folder: Path) -> dict[st
     """The converted forest at a steady rate, without and with slow sockets."""
     bodies = [body_of("tensors", forest.rows[i : i + 1]) for i in range(len(forest.rows))]
     requests = [request_bytes(PATH, body) for body in bodies]
-    pairs = []
+    runs: list[Disturbed] = []
     with serve(HEADGATE, forest, "onnx", folder / "slow") as server:
         for number in range(plan.rounds):
-            quiet, disturbed = disturb(
+            run = disturb(
                 server.port,
                 PATH,
                 requests,
@@ -102,22 +112,29 @@ def slow_experiment(forest: Forest, plan: OverloadPlan, folder: Path) -> dict[st
                 seconds=plan.slow_s,
                 count=plan.slow,
             )
-            pairs.append((quiet, disturbed))
-            p95 = [each.quantile_ms(0.95) for each in (quiet, disturbed)]
+            runs.append(run)
+            p95 = [f"{each.quantile_ms(0.95):.2f}" for each in run]
             print(
-                f"round {number + 1}/{plan.rounds}  P95 {p95[0]:.2f} ms, beside {plan.slow} slow "
-                f"sockets {p95[1]:.2f} ms",
+                f"round {number + 1}/{plan.rounds}  P95 {p95[0]} ms, {p95[1]} ms with {plan.slow} "
+                f"slow sockets to somebody else, {p95[2]} ms with them here",
                 flush=True,
             )
+    kinds = {name: [getattr(run, name) for run in runs] for name in Disturbed._fields}
     return {
         "sockets": plan.slow,
         "rate": plan.slow_rate,
-        "without": _described([quiet for quiet, _ in pairs]),
-        "with": _described([disturbed for _, disturbed in pairs]),
-        "p95_ratio": statistics.median(
-            disturbed.quantile_ms(0.95) / quiet.quantile_ms(0.95) for quiet, disturbed in pairs
-        ),
+        **{name: _described(loads) for name, loads in kinds.items()},
+        "p95_ratio": _p95_ratio(kinds["beside"], kinds["without"]),
+        "p95_ratio_of_the_server": _p95_ratio(kinds["beside"], kinds["elsewhere"]),
     }
+
+
+def _p95_ratio(loads: Sequence[Offered], others: Sequence[Offered]) -> float:
+    ratios = (
+        load.quantile_ms(0.95) / other.quantile_ms(0.95)
+        for load, other in zip(loads, others, strict=True)
+    )
+    return statistics.median(ratios)
 
 
 def check_answers(plan: OverloadPlan, folder: Path) -> dict[str, Any]:

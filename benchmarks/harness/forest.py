@@ -60,13 +60,13 @@ class Regressor:
     """Rows to mix others from."""
 
 
-def make_forest(folder: Path, *, reference_rows: int = 64) -> Forest:
+def make_forest(folder: Path, *, reference_rows: int = 64, trees: int = 100) -> Forest:
     """Fit and package it into ``folder``."""
     import joblib  # type: ignore[import-untyped]
     from sklearn.ensemble import RandomForestClassifier
 
     x, y = _data()
-    model = RandomForestClassifier(n_estimators=100, random_state=0, n_jobs=1).fit(x, y)
+    model = RandomForestClassifier(n_estimators=trees, random_state=0, n_jobs=1).fit(x, y)
     outputs = {
         "label": model.predict(x).astype(np.int64),
         "probabilities": model.predict_proba(x).astype(np.float32),

@@ -95,6 +95,13 @@ GOALS = (
     *(Goal(of="headgate", over="fastapi", at=at, metric="p95_ms", below=1) for at in _LEVELS),
     *(Goal(of="headgate-v1", over="headgate", at=at, at_least=0.9) for at in _LEVELS),
     Goal(of="headgate-typed", over="bentoml", at="16", at_least=4),
+    *(
+        Goal(of="headgate-ws", over=over, at="64", at_least=1)
+        for over in ("headgate", "headgate-v1")
+    ),
+    *(Goal(of="headgate-grpc", over="mlserver-grpc", at=at, at_least=2) for at in _LEVELS),
+    *(Goal(of="headgate-grpc", over="pytriton-grpc", at=at, at_least=2) for at in _LEVELS),
+    Goal(of="headgate-grpc", over="bare-grpc", at="16", at_least=1),
     Goal(of="headgate", over="pytriton", at="64", at_least=1.5, model="sklearn"),
     Goal(of="headgate", over=ALONE, at="1", at_least=0.85, model="sklearn"),
     Goal(of=TWO_WORKERS, over="headgate", at="64", at_least=1.7, model="sklearn"),

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.harness import wrk
+from benchmarks.harness import calls, messages, wrk
 from benchmarks.harness.client import request_bytes
 from benchmarks.harness.forest import Forest
 from benchmarks.harness.openloop import offer
 from benchmarks.harness.process import HOST, Running
 from benchmarks.harness.protocols import Target, body_of
+from benchmarks.harness.wrk import Measured
 
 __all__ = ["Plan", "Round", "measure", "measure_alone"]
 
@@ -55,21 +56,33 @@ def measure(
     connections: Sequence[int],
     open_loop: bool,
 ) -> Round:
-    """Load one endpoint of a server that runs; raises :class:`wrk.WrkError`."""
+    """Load one endpoint of a server that runs; raises :class:`wrk.WrkError`.
+
+    Of a WebSocket, ``connections`` are messages in flight on a single one.
+    """
     rows = [body_of(target.kind, forest.rows[i : i + 1]) for i in range(len(forest.rows))]
     bodies = folder / f"{target.name}.bodies"
     bodies.write_bytes(b"\n".join(rows) + b"\n")
     url = f"http://{HOST}:{server.port}{target.path}"
-    wrk.load(url, bodies, connections=_COST_AT, seconds=plan.warmup_s)
+
+    def load(count: int, seconds: float) -> Measured:
+        if target.kind == "messages":
+            return messages.load(server.port, target.path, rows, in_flight=count, seconds=seconds)
+        if target.kind == "calls":
+            port = server.grpc_port
+            return calls.load(port, target.path, rows, connections=count, seconds=seconds)
+        return wrk.load(url, bodies, connections=count, seconds=seconds)
+
+    load(_COST_AT, plan.warmup_s)
     found = Round(costs={"startup_s": server.startup_s})
     for count in connections:
         before = server.cpu_s()
-        measured = wrk.load(url, bodies, connections=count, seconds=plan.seconds)
+        measured = load(count, plan.seconds)
         used = server.cpu_s() - before
         found.closed[str(count)] = measured.described()
         if count == _COST_AT and measured.rps > 0:
             found.costs["cpu_ms_per_request"] = used * 1e3 / (measured.rps * plan.seconds)
-    if open_loop:
+    if open_loop and target.kind not in ("messages", "calls"):
         requests = [request_bytes(target.path, body) for body in rows]
         offered = offer(server.port, requests, rate=plan.rate, seconds=plan.seconds)
         found.opened.update(

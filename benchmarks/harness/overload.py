@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks.harness.environments import ROOT
 from benchmarks.harness.openloop import Offered, offer
 
-__all__ = ["Load", "disturb", "medians", "overload", "slow_sockets"]
+__all__ = ["Disturbed", "Load", "disturb", "medians", "overload", "slow_sockets"]
 
 _REFUSED = (429, 503)
 
@@ -75,13 +76,45 @@ def medians(loads: Sequence[Load]) -> Load:
     )
 
 
+class Disturbed(NamedTuple):
+    """The same load three times."""
+
+    without: Offered
+    elsewhere: Offered
+    """While slow sockets write to a process that only reads: what they cost the machine."""
+    beside: Offered
+    """While they write to the server."""
+
+
 def disturb(
     port: int, path: str, requests: Sequence[bytes], *, rate: float, seconds: float, count: int
-) -> tuple[Offered, Offered]:
-    """The same load without and with ``count`` slow sockets."""
-    quiet = offer(port, requests, rate=rate, seconds=seconds)
+) -> Disturbed:
+    """A load without and with ``count`` slow sockets."""
+
+    def load() -> Offered:
+        return offer(port, requests, rate=rate, seconds=seconds)
+
+    without = load()
+    with _sink() as sink, slow_sockets(sink, path, count):
+        elsewhere = load()
     with slow_sockets(port, path, count):
-        return quiet, offer(port, requests, rate=rate, seconds=seconds)
+        return Disturbed(without, elsewhere, load())
+
+
+@contextlib.contextmanager
+def _sink() -> Iterator[int]:
+    """The port of a server that only reads."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.harness.sink"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process:
+        try:
+            yield int((process.stdout or sys.stdin.buffer).readline())
+        finally:
+            process.kill()
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ class Running:
     """A server that answers."""
 
     port: int
+    grpc_port: int
     process: psutil.Process
     startup_s: float
     """From its start to its first right answer."""
@@ -88,6 +89,7 @@ def running(
     command: Sequence[str],
     *,
     port: int,
+    grpc_port: int = 0,
     env: Mapping[str, str],
     cwd: Path,
     log: Path,
@@ -113,7 +115,9 @@ def running(
     try:
         process = psutil.Process(child.pid)
         _await(child, check, log, began)
-        started = Running(port=port, process=process, startup_s=time.monotonic() - began)
+        started = Running(
+            port=port, grpc_port=grpc_port, process=process, startup_s=time.monotonic() - began
+        )
         yield started
         family = started.family
     finally:

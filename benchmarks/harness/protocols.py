@@ -10,12 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from benchmarks.harness.forest import INPUT, Rows
+from benchmarks.harness.forest import INPUT, NAME, Rows
+from headgate.serving.grpc.messages import message
 
 __all__ = ["Kind", "Target", "WrongAnswerError", "body_of", "check_answers", "probabilities_of"]
 
-Kind = Literal["tensors", "instances", "array"]
+Kind = Literal["tensors", "instances", "messages", "calls", "array"]
 """``tensors``: the Open Inference Protocol; ``instances``: V1 and Headgate's typed endpoints;
+``messages``: the same over a WebSocket, one connection with many of them in flight;
+``calls``: the Open Inference Protocol over gRPC, raw contents as Triton's clients send them;
 ``array``: instances in, a bare array of probabilities out (BentoML's NumPy endpoints)."""
 TOLERANCE = 1e-5
 
@@ -35,6 +38,8 @@ class Target:
 
 def body_of(kind: Kind, rows: Rows) -> bytes:
     """A request for these rows."""
+    if kind == "calls":
+        return _call(rows)
     if kind != "tensors":
         return orjson.dumps({"instances": rows}, option=orjson.OPT_SERIALIZE_NUMPY)
     tensor = {
@@ -53,7 +58,7 @@ def probabilities_of(kind: Kind, answer: bytes) -> npt.NDArray[np.float64]:
         WrongAnswerError: it holds none, or labels that are not their likeliest class.
     """
     try:
-        told = orjson.loads(answer)
+        told = answer if kind == "calls" else orjson.loads(answer)
         labels, probabilities = _READERS[kind](told)
         likely = np.array(probabilities, dtype=np.float64).reshape(-1, 2)
         same = labels is None or np.array_equal(np.ravel(labels), likely.argmax(axis=1))
@@ -87,6 +92,28 @@ def _instances(told: Any) -> tuple[Any, Any]:
     return [row["label"] for row in rows], [row["probabilities"] for row in rows]
 
 
+def _call(rows: Rows) -> bytes:
+    request = message("inference.ModelInferRequest")(model_name=NAME)
+    request.inputs.add(name=INPUT, datatype="FP32", shape=rows.shape)
+    request.raw_input_contents.append(np.ascontiguousarray(rows, "<f4").tobytes())
+    content: bytes = request.SerializeToString()
+    return content
+
+
+def _calls(answer: bytes) -> tuple[Any, Any]:
+    """Raw or typed: not everybody answers as he was asked."""
+    told = message("inference.ModelInferResponse").FromString(answer)
+    found = {}
+    for index, output in enumerate(told.outputs):
+        if told.raw_output_contents:
+            dtype = {"INT64": "<i8", "FP32": "<f4"}[output.datatype]
+            found[output.name] = np.frombuffer(told.raw_output_contents[index], dtype)
+        else:
+            values = [*output.contents.int64_contents, *output.contents.fp32_contents]
+            found[output.name] = np.array(values)
+    return found["label"], found["probabilities"]
+
+
 def _array(told: Any) -> tuple[Any, Any]:
     return None, told
 
@@ -94,5 +121,7 @@ def _array(told: Any) -> tuple[Any, Any]:
 _READERS: dict[Kind, Callable[[Any], tuple[Any, Any]]] = {
     "tensors": _tensors,
     "instances": _instances,
+    "messages": _instances,
+    "calls": _calls,
     "array": _array,
 }

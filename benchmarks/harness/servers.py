@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.harness import calls, messages
 from benchmarks.harness.environments import HOME, PEERS, Environment, ensure
 from benchmarks.harness.forest import NAME, Engine, Forest
 from benchmarks.harness.process import HOST, Running, ask, free_ports, running
@@ -28,6 +29,7 @@ __all__ = [
 
 _ENGINES = ("onnxruntime", "scikit-learn", "numpy")
 _OIP = f"/v2/models/{NAME}/infer"
+_GRPC = "/inference.GRPCInferenceService/ModelInfer"
 _DROPPED = ("BENTOML_", "HEADGATE_", "PROMETHEUS_", "PYTHON", "MLSERVER_", "VIRTUAL_ENV")
 
 
@@ -40,7 +42,7 @@ class Setting:
     folder: Path
     """Where it may write."""
     ports: Sequence[int]
-    """The first is for HTTP."""
+    """The first is for HTTP, the second for gRPC."""
     workers: int = 1
 
 
@@ -69,10 +71,14 @@ class Server:
         return ensure(self.name, system_python=self.system_python)
 
 
-def headgate_command(root: Path, port: int, workers: int = 1) -> list[str]:
+def headgate_command(
+    root: Path, port: int, workers: int = 1, grpc_port: int | None = None
+) -> list[str]:
     """What serves the bundle at ``root``, one thread a worker."""
     command = [sys.executable, "-m", "headgate.serving.launcher", str(root), "--host", HOST]
     command += ["--port", str(port), "--release", "bench:1"]
+    if grpc_port is not None:
+        command += ["--grpc-port", str(grpc_port)]
     return [*command, "--workers", str(workers), "--threads", "1"]
 
 
@@ -81,7 +87,7 @@ def _headgate(environment: Environment, setting: Setting) -> Sequence[str]:
     root = setting.folder / "bundle"
     if not root.is_dir():
         setting.forest.make_root(root, setting.engine)
-    return headgate_command(root, setting.ports[0], setting.workers)
+    return headgate_command(root, setting.ports[0], setting.workers, setting.ports[1])
 
 
 def _uvicorn(app: str) -> Command:
@@ -91,6 +97,10 @@ def _uvicorn(app: str) -> Command:
         return [*start, "--lifespan", "off", "--no-access-log", "--log-level", "warning"]
 
     return command
+
+
+def _bare_grpc(environment: Environment, setting: Setting) -> Sequence[str]:
+    return [str(environment.python), str(PEERS / "serve_bare_grpc.py"), str(setting.ports[1])]
 
 
 def _bentoml(environment: Environment, setting: Setting) -> Sequence[str]:
@@ -126,6 +136,10 @@ def _tensors(name: str) -> tuple[Target, ...]:
     return (Target(name=name, path=_OIP, kind="tensors"),)
 
 
+def _calls(name: str) -> Target:
+    return Target(name=name, path=_GRPC, kind="calls")
+
+
 SERVERS = (
     Server(
         name="headgate",
@@ -134,6 +148,8 @@ SERVERS = (
             *_tensors("headgate"),
             Target(name="headgate-v1", path=f"/v1/models/{NAME}:predict", kind="instances"),
             Target(name="headgate-typed", path=f"/{NAME}", kind="instances"),
+            Target(name="headgate-ws", path=f"/ws/{NAME}", kind="messages"),
+            _calls("headgate-grpc"),
         ),
         command=_headgate,
         engines=("onnx", "sklearn"),
@@ -144,6 +160,12 @@ SERVERS = (
         package="uvicorn",
         targets=_tensors("bare"),
         command=_uvicorn("serve_bare:app"),
+    ),
+    Server(
+        name="bare-grpc",
+        package="grpcio",
+        targets=(_calls("bare-grpc"),),
+        command=_bare_grpc,
     ),
     Server(
         name="fastapi",
@@ -163,14 +185,14 @@ SERVERS = (
     Server(
         name="mlserver",
         package="mlserver",
-        targets=_tensors("mlserver"),
+        targets=(*_tensors("mlserver"), _calls("mlserver-grpc")),
         command=_mlserver,
         engines=("onnx", "sklearn"),
     ),
     Server(
         name="pytriton",
         package="nvidia-pytriton",
-        targets=_tensors("pytriton"),
+        targets=(*_tensors("pytriton"), _calls("pytriton-grpc")),
         command=_pytriton,
         engines=("onnx", "sklearn"),
         system_python=True,
@@ -192,19 +214,23 @@ def serve(
     setting = Setting(
         forest=forest, engine=engine, folder=folder, ports=free_ports(3), workers=workers
     )
-    port = setting.ports[0]
+    port, grpc_port = setting.ports[:2]
 
     def answers(target: Target, rows: int) -> None:
+        asking, at = {"messages": (messages.ask, port), "calls": (calls.ask, grpc_port)}.get(
+            target.kind, (ask, port)
+        )
         check_answers(
             target,
             forest.rows[:rows],
             forest.probabilities,
-            lambda body: ask(port, target.path, body),
+            lambda body: asking(at, target.path, body),
         )
 
     with running(
         server.command(environment, setting),
         port=port,
+        grpc_port=grpc_port,
         env={
             **clean_environment(folder),
             "BENCH_MODEL": str(forest.folder),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from headgate.pipeline.bundle import Bundle, Room
+from headgate.pipeline.calling import Callee, callee
 from headgate.pipeline.judging import gate
 from headgate.pipeline.live import Status, promote, roll_back, serve, status, up
 from headgate.pipeline.make import Built, build, find, lock, pick, train
@@ -12,11 +13,13 @@ from headgate.pipeline.shipping import Shipped, ship
 __all__ = [
     "Built",
     "Bundle",
+    "Callee",
     "Pruned",
     "Room",
     "Shipped",
     "Status",
     "build",
+    "callee",
     "find",
     "gate",
     "lock",

@@ -49,9 +49,13 @@ class Bundle:
         self.store = self.home / "bentoml"
         self.address = f"{self.config.server.host}:{self.config.server.port}"
         """Where the live service listens."""
+        grpc = self.config.server.grpc
+        self.grpc_address = f"{self.config.server.host}:{grpc}" if grpc else ""
+        """The same for gRPC; empty where there is none."""
         self.platform = rollout.LocalPlatform(
             self.home,
             address=self.address,
+            grpc_address=self.grpc_address,
             launch=self._launch_live,
             ready_timeout_s=self.config.server.ready_timeout_s,
             stop_timeout_s=self.config.server.drain_s + 5,
@@ -162,8 +166,10 @@ class Bundle:
         for line in self.registry.follow_aliases(live, candidate):
             self.notify(line)
 
-    def launch(self, bento: Path, release: Release, *, port: int, log: Path) -> ServerProcess:
-        """Start a server for the Bento; port 0 takes a free one."""
+    def launch(
+        self, bento: Path, release: Release, *, port: int, grpc_port: int | None, log: Path
+    ) -> ServerProcess:
+        """Start a server for the Bento; port 0 takes a free one, no ``grpc_port`` means no gRPC."""
         from headgate.serving import launcher
 
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -172,6 +178,7 @@ class Bundle:
             bento,
             host=server.host,
             port=port,
+            grpc_port=grpc_port,
             workers=server.workers,
             threads=server.threads,
             release=release.tag,
@@ -182,17 +189,21 @@ class Bundle:
         )
 
     def check_port(self) -> None:
-        """Raise PortInUseError where somebody else holds the live service's port."""
-        from headgate.serving.launch.listening import listen_tcp
+        """Raise PortInUseError where somebody else holds a port of the live service's."""
+        from headgate.serving.launch.listening import GRPC_SETTING, listen_tcp
 
         running = self.platform.running()
+        server = self.config.server
         if running is None or running.http != self.address:
-            listen_tcp(self.config.server.host, self.config.server.port).close()
+            listen_tcp(server.host, server.port).close()
+        if server.grpc and (running is None or running.grpc != self.grpc_address):
+            listen_tcp(server.host, server.grpc, GRPC_SETTING).close()
 
     def _launch_live(self, release: Release, log: Path) -> ServerProcess:
         self.check_port()
         bento = packaging.bento_path(self.store, release.tag)
-        return self.launch(bento, release, port=self.config.server.port, log=log)
+        server = self.config.server
+        return self.launch(bento, release, port=server.port, grpc_port=server.grpc, log=log)
 
 
 def read_rooms(root: Path) -> dict[str, Room]:

@@ -80,7 +80,13 @@ def _started(bundle: Bundle, release: Release, limit_s: float) -> Iterator[Serve
     bento = packaging.bento_path(bundle.store, release.tag)
     for attempt in range(_STARTS):
         bundle.notify(f"starting {release.tag} for the gate")
-        server = bundle.launch(bento, release, port=0, log=bundle.home / "logs" / "gate.log")
+        server = bundle.launch(
+            bento,
+            release,
+            port=0,
+            grpc_port=None if bundle.config.server.grpc is None else 0,
+            log=bundle.home / "logs" / "gate.log",
+        )
         try:
             server.wait_ready(bundle.config.server.ready_timeout_s)
             if server.load_time_s <= limit_s or attempt == _STARTS - 1:

@@ -45,7 +45,7 @@ class Status(Record, frozen=True):
     """Whether a server process of the live release answers ready."""
     pid: int | None
     addresses: dict[str, str]
-    """``http`` and ``metrics``, each ``host:port``; empty where nothing serves."""
+    """``http``, ``grpc`` and ``metrics``, each ``host:port``: those that there are."""
     previous: str | None
     models: tuple[LiveModel, ...]
 
@@ -105,7 +105,7 @@ def status(bundle: Bundle) -> Status:
         else None,
         running=bool(running and live and running.digest == live.digest and is_ready(running.http)),
         pid=running.pid if running else None,
-        addresses={"http": running.http, "metrics": running.http} if running else {},
+        addresses=_addresses(running) if running else {},
         previous=state.previous.tag if state.previous else None,
         models=tuple(_live_model(bundle, ref) for ref in live.models) if live else (),
     )
@@ -129,6 +129,11 @@ def serve(bundle: Bundle, which: str | None, host: str | None) -> int:
     if host is not None:
         server = msgspec.structs.replace(server, host=host)
     return launcher.run(bento, server, release=release.tag)
+
+
+def _addresses(running: rollout.Running) -> dict[str, str]:
+    grpc = {"grpc": running.grpc} if running.grpc else {}
+    return {"http": running.http, **grpc, "metrics": running.http}
 
 
 def _live_model(bundle: Bundle, ref: ModelRef) -> LiveModel:

@@ -21,7 +21,13 @@ import numpy as np
 from headgate.errors import InputError
 from headgate.predictor.signature import Array, Batch, DType, Field, Signature
 
-__all__ = ["arrays_to_batch", "columns_to_batch", "rows_to_batch", "values_to_array"]
+__all__ = [
+    "arrays_to_batch",
+    "checked_array",
+    "columns_to_batch",
+    "rows_to_batch",
+    "values_to_array",
+]
 
 Place = Callable[[int], str]
 """The name, for a person, of the value at a flat index."""
@@ -133,6 +139,17 @@ def values_to_array(field: Field, values: list[Any], *, where: str) -> Array:
         InputError: a value is not what the input takes.
     """
     return _flat(field, values, _place(f"{where}[", "]"))
+
+
+def checked_array(field: Field, array: Array, *, where: str) -> Array:
+    """The array of one input, as :func:`arrays_to_batch` would take it.
+
+    It is not copied where its type is that of the input.
+
+    Raises:
+        InputError: it does not have the input's type and shape, or a value is not what it takes.
+    """
+    return _array(field, array, where)
 
 
 def _check_names(signature: Signature, given: Any, where: str) -> None:
@@ -343,7 +360,7 @@ def _array(field: Field, array: Array, where: str) -> Array:
     if kind == "b":
         cast = flat
     elif field.dtype in _FLOATS:
-        cast = flat if kind == "f" and flat.itemsize <= 8 else flat.astype(np.float64)
+        cast = flat if flat.dtype.char in "fd" else flat.astype(np.float64)
         cast = _finite(field, cast, place)
     else:
         cast = _integers(field, flat, place)

@@ -45,6 +45,8 @@ class Running(Record, frozen=True):
     http: str
     """``host:port``."""
     log: str
+    grpc: str = ""
+    """``host:port``; empty where there is none."""
 
 
 class LocalPlatform:
@@ -55,15 +57,18 @@ class LocalPlatform:
         home: Path,
         *,
         address: str,
+        grpc_address: str = "",
         launch: Callable[[Release, Path], Launched],
         ready_timeout_s: float,
         stop_timeout_s: float,
     ) -> None:
         """``launch(release, log)`` starts a process that listens on ``address``, ``host:port``.
 
-        ``home`` is the bundle's state folder.
+        For gRPC it listens on ``grpc_address``, where that is not empty. ``home`` is the bundle's
+        state folder.
         """
         self._address = address
+        self._grpc_address = grpc_address
         self.owner = str(home)
         self._file = home / "run" / "serving.json"
         self._logs = home / "logs"
@@ -80,13 +85,14 @@ class LocalPlatform:
         return known if _process(known) is not None else None
 
     def switch(self, release: Release) -> Running:
-        """Serve ``release`` and nothing else; a no-op where it already is, on that address.
+        """Serve ``release`` and nothing else; a no-op where it already is, on those addresses.
 
         Raises:
             ServingError: it did not become ready; nothing serves then.
         """
         now = self.running()
-        if now is not None and (now.digest, now.http) == (release.digest, self._address):
+        wanted = (release.digest, self._address, self._grpc_address)
+        if now is not None and (now.digest, now.http, now.grpc) == wanted:
             return now
         self.stop()
         self._logs.mkdir(parents=True, exist_ok=True)
@@ -99,6 +105,7 @@ class LocalPlatform:
             pid=process.pid,
             created=psutil.Process(process.pid).create_time(),
             http=self._address,
+            grpc=self._grpc_address,
             log=str(log),
         )
         self._write(running)

@@ -2,12 +2,14 @@
 
 A call of the engine takes one of three ways, by what calls were seen to cost:
 
-- A call too cheap to be worth sharing (:data:`MERGE_S`) runs at once, on the event loop.
-- A cheap one (:data:`INLINE_S`) runs on the event loop too, at the end of the turn of the loop
-  in which it came, merged with all that came in that turn. Nobody waits for anybody.
+- A call too cheap to be worth sharing (:data:`~headgate.serving.on_loop.MERGE_S`) runs at once, on
+  the event loop.
+- A cheap one (:data:`~headgate.serving.on_loop.INLINE_S`) runs on the event loop too, at the end of
+  the turn of the loop in which it came, merged with all that came in that turn.
 - A dear one waits in a bounded queue for a thread. What gathers while the threads are busy goes
   together. When those just answered are likely to come back at once, and one call costs enough to
-  make it pay, the next call waits for them; a request alone never does.
+  make it pay, the next call waits for them; a request alone never does. Where thread and event loop
+  are seen to fight for the interpreter, the call runs on the event loop instead.
 
 Batches must be valid: one that was checked cannot fail others. Should a merged call fail all the
 same, its members are run again, each apart.
@@ -19,43 +21,30 @@ import asyncio
 import inspect
 import math
 import time
-import types
 from collections import OrderedDict
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from headgate.errors import HeadgateError, OverloadError, ServingError
 from headgate.serving.cost import CallCost
-from headgate.serving.job import Answer, ClientGoneError, Job, QueueFullError, late
+from headgate.serving.job import Answer, Job, QueueFullError, late
 from headgate.serving.lane import Lane, hand_over
 from headgate.serving.merging import AsyncPredict, Called, Part, Predict, call, call_async
+from headgate.serving.on_loop import INLINE_S, BatchObserver, OnLoop, count_call, count_shed
+from headgate.serving.outlook import Interference, Outlook
 
 if TYPE_CHECKING:
     from headgate.predictor import Batch
 
-__all__ = ["INLINE_S", "MERGE_S", "BatchObserver", "Batcher"]
+__all__ = ["Batcher", "cause_of"]
 
-INLINE_S = 1e-3
-"""The longest call, seconds, that may hold the event loop."""
-MERGE_S = 15e-6
-"""Fixed cost of a call, seconds, above which sharing one pays: what merging costs a request."""
-_LEARN_EVERY = 16
-"""Of calls that run at once, every so many is learned from."""
 _MERGE_GAIN = 4.0
 """Waiting for others pays where a call costs this many times one more row."""
 _RESOLUTION_S = 5e-3
 """Deadlines are looked after this often at most."""
-
-
-class BatchObserver(Protocol):
-    """Whoever counts."""
-
-    def batch(self, rows: int, seconds: float) -> None:
-        """The engine was called."""
-
-    def shed(self, cause: str) -> None:
-        """A request was refused or dropped: ``queue_full``, ``deadline`` or ``gone``."""
+_SURE = 0.6
+"""Share of the time left that an answer may be expected to take; the rest is for the unexpected."""
 
 
 class _Running:
@@ -69,24 +58,6 @@ class _Running:
         self.parts = [part for _, part in taken]
         self.began = began
         self.expected_end = began
-
-
-class _Turn:
-    """What came in one turn of the event loop."""
-
-    __slots__ = ("jobs", "outcomes", "over", "rows")
-
-    def __init__(self) -> None:
-        self.jobs: list[Job] = []
-        self.rows = 0
-        self.over = False
-        self.outcomes: dict[Job, Answer | HeadgateError] = {}
-
-
-@types.coroutine
-def _next_turn() -> Generator[None, None, None]:
-    """Let everything run that is ready, without a future or a timer."""
-    yield
 
 
 class Batcher:
@@ -103,6 +74,7 @@ class Batcher:
         target_s: float = math.inf,
         slots: int = 1,
         inline: bool = True,
+        interpreted: bool = False,
     ) -> None:
         """A batcher of one engine; nothing runs yet.
 
@@ -110,11 +82,13 @@ class Batcher:
             predict: the engine; a coroutine function for one in another process.
             name: of the model, for messages.
             observer: is told of calls and of what was shed.
-            max_batch_rows: rows in one call; larger requests take several.
+            max_batch_rows: rows in one call at most; larger requests take several.
             max_queue_rows: rows that may wait; more are refused.
             target_s: latency to keep to when waiting for others, seconds.
             slots: calls in threads, or in other processes, at a time.
             inline: whether cheap calls may run on the event loop.
+            interpreted: whether the engine is Python for the most part, so that a thread of it and
+                the event loop keep each other waiting for the interpreter.
         """
         self._predict = predict
         self._awaited = inspect.iscoroutinefunction(predict)
@@ -126,8 +100,9 @@ class Batcher:
         self._slots = slots
         self._inline = inline and not self._awaited
         self.cost = CallCost()
-        self._unlearned = 0
-        self._turn: _Turn | None = None
+        self._on_loop = OnLoop(cast("Predict", predict), self.cost, observer, max_batch_rows)
+        self._outlook = Outlook(self.cost, max_rows=max_batch_rows, target_s=target_s, slots=slots)
+        self._interference = Interference() if interpreted else None
         self._queue: OrderedDict[Job, None] = OrderedDict()
         self._queued_rows = 0
         self._live: set[Job] = set()
@@ -139,6 +114,7 @@ class Batcher:
         self._sweep_at = math.inf
         self._linger_timer: asyncio.TimerHandle | None = None
         self._arrivals = self._arrivals_seen = 0
+        self._usual_rows = 1.0
         self._crowd = 1
         self._finished_at = -math.inf
         self._closed = False
@@ -153,6 +129,22 @@ class Batcher:
         """How long the oldest unfinished call has been running, seconds."""
         now = time.monotonic()
         return max((now - running.began for running in self._running), default=0.0)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody waits for an answer."""
+        return bool(self._live)
+
+    def on_loop_s(self, rows: int) -> float:
+        """What one more request of ``rows`` rows takes of the event loop in calls, seconds."""
+        return self._on_loop.share_s(rows) if self._inline and self._on_loop.suits(rows) else 0.0
+
+    def foresee(self, deadline: float, now: float, *, ahead: int = 0) -> OverloadError | None:
+        """Why a request that is not parsed yet, of as many rows as most, would be refused, if so.
+
+        ``ahead`` are requests that were let in before it and are not here yet.
+        """
+        return self._refusal(max(1, round(self._usual_rows * (ahead + 1))), deadline, now)
 
     async def submit(
         self,
@@ -173,17 +165,8 @@ class Batcher:
             ClientGoneError: the client left before its rows were run.
             ServingError: the engine failed on these rows, or the batcher is closed.
         """
-        cost = self.cost
-        if (
-            self._inline
-            and not self._live
-            and cost.known
-            and cost.fixed_s + cost.per_row_s * rows <= INLINE_S
-            and rows <= self._max_batch
-        ):
-            if cost.fixed_s < MERGE_S:
-                return self._at_once(batch, rows, deadline)
-            return await self._this_turn(batch, rows, deadline, alive)
+        if self._inline and not self._live and self._on_loop.suits(rows):
+            return await self._on_loop.submit(batch, rows, deadline, alive)
         return await self._in_turn(batch, rows, deadline, alive)
 
     async def close(self) -> None:
@@ -202,75 +185,6 @@ class Batcher:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._running = {running for running in self._running if running.lane is not None}
-
-    # On the event loop.
-
-    def _at_once(self, batch: Batch, rows: int, deadline: float) -> Answer:
-        if time.monotonic() >= deadline:
-            self._observer.shed("deadline")
-            raise late(0.0)
-        called = call(cast("Predict", self._predict), [Part(batch, 0, rows, _always)])
-        self._unlearned += 1
-        if self._unlearned == _LEARN_EVERY or called.seconds > INLINE_S:
-            self._unlearned = 0
-            if not called.failed or called.seconds > INLINE_S:
-                self.cost.learn(rows, called.seconds)
-        self._observer.batch(rows, called.seconds)
-        result = called.results[0]
-        if isinstance(result, HeadgateError):
-            raise result
-        return Answer(cast("dict[str, Any]", result), 0.0, called.seconds)
-
-    async def _this_turn(
-        self, batch: Batch, rows: int, deadline: float, alive: Callable[[], bool] | None
-    ) -> Answer:
-        turn = self._turn
-        if (
-            turn is None
-            or turn.rows + rows > self._max_batch
-            or self.cost.predict(turn.rows + rows) > INLINE_S
-        ):
-            turn = self._turn = _Turn()
-        job = Job(batch, rows, time.monotonic(), deadline, alive)
-        turn.jobs.append(job)
-        turn.rows += rows
-        try:
-            await _next_turn()
-        except asyncio.CancelledError:
-            job.over = True
-            raise
-        if not turn.over:
-            # The first to wake up runs it for all.
-            self._run_turn(turn)
-        outcome = turn.outcomes[job]
-        if isinstance(outcome, HeadgateError):
-            raise outcome
-        return outcome
-
-    def _run_turn(self, turn: _Turn) -> None:
-        turn.over = True
-        if self._turn is turn:
-            self._turn = None
-        now = time.monotonic()
-        jobs = []
-        for job in turn.jobs:
-            if job.over:
-                continue
-            trouble = job.trouble(now)
-            if trouble is None:
-                jobs.append(job)
-            else:
-                self._count_shed(trouble)
-                turn.outcomes[job] = trouble
-        if not jobs:
-            return
-        called = call(cast("Predict", self._predict), [job.take(job.rows, now) for job in jobs])
-        self._learn(called)
-        for job, result in zip(jobs, called.results, strict=True):
-            outcome = job.deliver(0, result, called.seconds)
-            turn.outcomes[job] = cast("Answer | HeadgateError", outcome)
-
-    # In the queue.
 
     async def _in_turn(
         self, batch: Batch, rows: int, deadline: float, alive: Callable[[], bool] | None
@@ -296,31 +210,35 @@ class Batcher:
 
     def _admit(self, rows: int, deadline: float, now: float) -> None:
         """Refuse at once what would be refused later anyway."""
+        self._usual_rows += (rows - self._usual_rows) * 0.05
+        refusal = self._refusal(rows, deadline, now)
+        if refusal is not None:
+            self._observer.shed(cause_of(refusal))
+            raise refusal
+
+    def _refusal(self, rows: int, deadline: float, now: float) -> OverloadError | None:
         if not self._live:
-            return
+            return None
         wait = self._expected_s(rows, now)
         if self._queued_rows and self._queued_rows + rows > self._max_queue:
-            self._observer.shed("queue_full")
-            raise QueueFullError(
+            return QueueFullError(
                 f"{self._queued_rows} rows wait already, {self._max_queue} may",
                 where=self._name,
                 remedy="try again later",
                 retry_after_s=wait,
             )
-        if now + wait > deadline:
-            self._observer.shed("deadline")
-            raise _too_late(self._name, deadline - now, wait)
+        if wait > _SURE * (deadline - now):
+            return _too_late(self._name, deadline - now, wait)
+        return None
 
     def _expected_s(self, rows: int, now: float) -> float:
         """Seconds until ``rows`` more rows would be answered."""
-        ahead = self._queued_rows + rows
-        calls = -(-ahead // self._max_batch)
-        work = self.cost.fixed_s * calls + self.cost.per_row_s * ahead
+        work = self._outlook.work_s(self._queued_rows + rows)
         if len(self._running) < self._slots:
-            return work / self._slots
+            return work
         # One that is late by some time may well take as long again: it could have hung.
         soonest = min(abs(running.expected_end - now) for running in self._running)
-        return soonest + work / self._slots
+        return soonest + work
 
     def _wake(self) -> None:
         """Look for work at the end of this turn of the loop, once all that came in it is here."""
@@ -335,8 +253,31 @@ class Batcher:
             if self._lingers(now):
                 return
             taken = self._assemble(now)
-            if taken:
-                self._start(taken, now)
+            if not taken:
+                continue
+            if self._belongs_here(taken):
+                # One for each turn of the loop: others want to be read and answered in between.
+                self._run_here(taken, now)
+                return
+            self._start(taken, now)
+
+    def _belongs_here(self, taken: list[tuple[Job, Part]]) -> bool:
+        """Whether the event loop is the best place for a call although some had to wait for it."""
+        if not self._inline or self._running or not self.cost.known:
+            return False
+        seconds = self.cost.predict(sum(part.stop - part.start for _, part in taken))
+        if seconds <= INLINE_S:
+            # Calls have become cheap, but while there is always somebody who waits, nobody sees.
+            return True
+        interference = self._interference
+        return interference is not None and interference.is_worse(seconds, loaded=bool(self._queue))
+
+    def _run_here(self, taken: list[tuple[Job, Part]], now: float) -> None:
+        running = _Running(None, taken, now)
+        called = call(cast("Predict", self._predict), running.parts)
+        if self._interference is not None:
+            self._interference.on_loop(failed=called.failed)
+        self._finish(running, called)
 
     def _lingers(self, now: float) -> bool:
         """Whether to wait for those who were just answered: they may come back at once."""
@@ -375,7 +316,7 @@ class Batcher:
         What remains of a request goes to the tail, so that a large one holds nobody up.
         """
         taken: list[tuple[Job, Part]] = []
-        space = self._max_batch
+        space = self._outlook.most_rows()
         seconds = self.cost.predict(min(space, self._queued_rows))
         for job in list(self._queue):
             if space == 0:
@@ -384,7 +325,7 @@ class Batcher:
             if trouble is None and job.taken == 0 and self._missed(job, now, seconds):
                 trouble = _too_late(self._name, job.deadline - now, seconds)
             if trouble is not None:
-                self._count_shed(trouble)
+                count_shed(self._observer, trouble)
                 self._settle(job, trouble)
                 continue
             rows = min(space, job.waiting)
@@ -418,33 +359,39 @@ class Batcher:
         self._running.add(running)
 
     def _call_in_lane(self, running: _Running, loop: asyncio.AbstractEventLoop) -> None:
+        begun = time.thread_time()
         called = call(cast("Predict", self._predict), running.parts)
-        hand_over(loop, self._finish, running, called)
+        hand_over(loop, self._finish_lane, running, called, time.thread_time() - begun)
+
+    def _finish_lane(self, running: _Running, called: Called, processor_s: float) -> None:
+        if not self._closed:
+            self._lanes.append(cast("Lane", running.lane))
+        if self._interference is not None and not called.failed:
+            self._interference.in_thread(called.seconds, processor_s)
+        self._finish(running, called)
 
     async def _call_remote(self, running: _Running) -> None:
         self._finish(running, await call_async(cast("AsyncPredict", self._predict), running.parts))
 
     def _finish(self, running: _Running, called: Called) -> None:
         self._running.discard(running)
-        if running.lane is not None and not self._closed:
-            self._lanes.append(running.lane)
-        self._learn(called)
+        now = time.monotonic()
+        more = self._queued_rows > 0
+        self._outlook.ended(called.rows, now, failed=called.failed, more=more)
+        count_call(self._observer, self.cost, called)
         self._crowd = len(running.jobs) + len(self._queue)
-        self._finished_at = time.monotonic()
+        self._finished_at = now
         for job, part, result in zip(running.jobs, running.parts, called.results, strict=True):
             if not job.over:
                 outcome = job.deliver(part.start, result, called.seconds)
                 if outcome is not None:
                     self._settle(job, outcome)
-        self._dispatch()
+        if running.lane is None and not self._awaited:
+            self._wake()
+        else:
+            self._dispatch()
 
     # Ends.
-
-    def _learn(self, called: Called) -> None:
-        # One that failed may not have done all its work, but took no less time than this.
-        if not called.failed or called.seconds > self.cost.predict(called.rows):
-            self.cost.learn(called.rows, called.seconds)
-        self._observer.batch(called.rows, called.seconds)
 
     def _settle(self, job: Job, outcome: Answer | HeadgateError) -> None:
         self._drop(job)
@@ -478,7 +425,7 @@ class Batcher:
         now = time.monotonic()
         for job in [job for job in self._live if job.deadline <= now]:
             error = late(now - job.arrived)
-            self._count_shed(error)
+            count_shed(self._observer, error)
             self._settle(job, error)
         if self._live:
             soonest = min(job.deadline for job in self._live)
@@ -487,12 +434,10 @@ class Batcher:
     def _closing(self) -> ServingError:
         return ServingError("the model is being closed", where=self._name)
 
-    def _count_shed(self, trouble: HeadgateError) -> None:
-        self._observer.shed("gone" if isinstance(trouble, ClientGoneError) else "deadline")
 
-
-def _always() -> bool:
-    return True
+def cause_of(refusal: OverloadError) -> str:
+    """What observers call it."""
+    return "queue_full" if isinstance(refusal, QueueFullError) else "deadline"
 
 
 def _too_late(name: str, left_s: float, needed_s: float) -> OverloadError:

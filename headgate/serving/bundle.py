@@ -21,7 +21,25 @@ from headgate.records import ModelRef, Record
 __all__ = ["Bundle", "PackagedModel", "open_bundle"]
 
 FORMAT = 1
-_TAKEN = {"bundle", "worker", "healthz", "livez", "readyz", "metrics", "ping", "invocations", "v2"}
+_TAKEN = {
+    "app",
+    "bundle",
+    "described",
+    "health",
+    "healthz",
+    "invocations",
+    "livez",
+    "metrics",
+    "models",
+    "ping",
+    "predictions",
+    "readyz",
+    "v1",
+    "v2",
+    "version",
+    "worker",
+    "ws",
+}
 """What would hide a path that every Bento has, or what the service keeps under that name."""
 _FOLDER = Path(".headgate", "bundle")
 

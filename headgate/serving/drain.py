@@ -19,16 +19,22 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.lifespan.on import LifespanOn
 
-from headgate.serving.launch.channel import Report, incoming, send_report
+from headgate.serving.launch.channel import ForGrpc, Report, incoming, send_report
 from headgate.serving.launch.child import last_clear_line
 from headgate.serving.launch.connections import Connection, Patience, is_idle
 from headgate.serving.launch.environment import DRAIN_S, PARENT
+from headgate.serving.launch.turns import TURNS
+from headgate.serving.launch.websocket import WebSocket
+
+if TYPE_CHECKING:
+    from headgate.serving.grpc.server import Server as GrpcServer
 
 __all__ = ["DevelopmentServer", "WorkerServer", "answers_ready", "install", "retire"]
 
@@ -49,9 +55,29 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 _servers: list[_Server] = []
 
 
-def install() -> None:
+class _NoGrpc:
+    """Stands for :class:`headgate.serving.grpc.server.Server` where there is none."""
+
+    connections: frozenset[Any] = frozenset()
+
+    async def listen(self) -> None: ...
+
+    def protocol(self) -> asyncio.Protocol:
+        raise RuntimeError("this worker speaks no gRPC")
+
+    def look(self) -> None: ...
+
+    def stop(self, *, refusing: bool) -> None: ...
+
+    def end_idle(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def install(max_message: int | None = None, grpc: GrpcServer | None = None) -> None:
     """Have BentoML's worker serve with this module's servers; calling it again changes nothing.
 
+    ``max_message`` bounds a message of a WebSocket, bytes; ``grpc`` serves beside HTTP.
     Outside a BentoML worker nothing happens, so an app made in a test stays an app.
     """
     from bentoml._internal.context import server_context
@@ -63,6 +89,10 @@ def install() -> None:
     else:
         return
     uvicorn.Config = _Config  # type: ignore[misc]
+    if max_message is not None:
+        _Config.max_message = max_message
+    if grpc is not None:
+        _Config.grpc = grpc
 
 
 def retire(reason: str) -> None:
@@ -113,8 +143,18 @@ class _Config(uvicorn.Config):
     Forwarded addresses are nobody's business here, and reading them costs every request.
     """
 
+    max_message = 16 * 1024 * 1024
+    grpc: GrpcServer | _NoGrpc = _NoGrpc()
+
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **{"proxy_headers": False, "http": Connection, **options})
+        ours: dict[str, Any] = {
+            "proxy_headers": False,
+            "http": Connection,
+            "ws": WebSocket,
+            "ws_max_size": self.max_message,
+            "ws_per_message_deflate": False,
+        }
+        super().__init__(*args, **{**ours, **options})
 
     def load(self) -> None:
         """Also remember why the app did not start."""
@@ -140,6 +180,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._patience = Patience()
         self._drain_s = float(os.environ.get(DRAIN_S, "20"))
+        self._grpc: GrpcServer | _NoGrpc = getattr(config, "grpc", _NoGrpc())
         _servers.append(self)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
@@ -150,11 +191,19 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Once a second, look for connections that keep us waiting."""
         if counter % 10 == 0:
-            self._patience.look(self.server_state.connections, asyncio.get_running_loop().time())
+            self._look(asyncio.get_running_loop().time())
         return await super().on_tick(counter)
 
     def on_unfit(self, reason: str) -> None:
         """What to do when this process says that it is unfit."""
+
+    @property
+    def _open_connections(self) -> int:
+        return len(self.server_state.connections) + len(self._grpc.connections)
+
+    def _look(self, now: float) -> None:
+        self._patience.look(self.server_state.connections, now)
+        self._grpc.look()
 
     def _say_close(self) -> None:
         """Have every answer from now on announce that its connection closes."""
@@ -162,6 +211,8 @@ class _Server(uvicorn.Server):
         # A request that has begun holds the old list, hence the flag; one to come gets the new.
         state.default_headers = [*state.default_headers, _CLOSE]
         for connection in state.connections:
+            if isinstance(connection, WebSocket):
+                connection.drain()
             if isinstance(connection, Connection) and not is_idle(connection):
                 last = connection.pipeline[0][0] if connection.pipeline else connection.cycle
                 if last is not None:
@@ -180,11 +231,11 @@ class _Server(uvicorn.Server):
         state = self.server_state
         start = loop.time()
         looked = start
-        while (state.connections or state.tasks) and not self.force_exit:
+        while (self._open_connections or state.tasks) and not self.force_exit:
             now = loop.time()
             if now > start + self._drain_s:
                 logger.warning(
-                    "cutting off %d connections after the drain time", len(state.connections)
+                    "cutting off %d connections after the drain time", self._open_connections
                 )
                 break
             if now > start + keep_idle_s:
@@ -193,8 +244,10 @@ class _Server(uvicorn.Server):
                         connection.shutdown()
             if now > looked + 1:
                 looked = now
-                self._patience.look(state.connections, now)
+                self._look(now)
+            self._grpc.end_idle()
             await asyncio.sleep(_POLL_S)
+        self._grpc.close()
         if state.tasks:
             for task in state.tasks:
                 task.cancel()
@@ -212,7 +265,7 @@ class WorkerServer(_Server):
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._received = 0
+        self._received = self._grpc_received = 0
         self._told = (0, 0)
         self._accepting: set[asyncio.Task[Any]] = set()
         self._last_one = asyncio.Event()
@@ -240,7 +293,7 @@ class WorkerServer(_Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Show a sign of life twice a second, and soon when connections came or went."""
-        now = (len(self.server_state.connections), self._received)
+        now = (self._open_connections, self._received)
         if counter % 5 == 0 or now != self._told:
             self._told = now
             self._tell("beat")
@@ -256,6 +309,7 @@ class WorkerServer(_Server):
             await asyncio.wait(self._accepting)
         self._route_to(_refuse if self._unfit else _not_ready)
         self._say_close()
+        self._grpc.stop(refusing=self._unfit)
         await self._finish(keep_idle_s=IDLE_S)
         await self._stop_app()
 
@@ -270,13 +324,17 @@ class WorkerServer(_Server):
             Report(
                 event=event,
                 reason=reason,
-                connections=len(self.server_state.connections) + len(self._accepting),
+                connections=self._open_connections + len(self._accepting),
                 received=self._received,
+                grpc=not isinstance(self._grpc, _NoGrpc),
+                grpc_connections=len(self._grpc.connections),
+                grpc_received=self._grpc_received,
             ),
         )
 
     def _take(self) -> None:
         loop = asyncio.get_running_loop()
+        TURNS.read(loop)
         for item in incoming(self._channel):
             if item == "gone":
                 logger.error("the launcher has gone: stopping")
@@ -286,32 +344,46 @@ class WorkerServer(_Server):
                 self._last_one.set()
             else:
                 self._received += 1
+                self._grpc_received += isinstance(item, ForGrpc)
                 task = loop.create_task(self._open(item))
                 self._accepting.add(task)
                 task.add_done_callback(self._accepting.discard)
 
-    async def _open(self, connection: socket.socket) -> None:
+    async def _open(self, item: socket.socket | ForGrpc) -> None:
         loop = asyncio.get_running_loop()
+        make: Callable[[], asyncio.Protocol]
+        if isinstance(item, ForGrpc):
+            connection, make = item.connection, self._grpc.protocol
+        else:
+            connection, make = item, partial(self._protocol, (TURNS.since, TURNS.count))
         try:
-            await loop.connect_accepted_socket(self._protocol, connection)
+            await loop.connect_accepted_socket(make, connection)
         except OSError:  # the client has gone
             connection.close()
 
-    def _protocol(self) -> asyncio.Protocol:
+    def _protocol(self, opened: tuple[float, int]) -> asyncio.Protocol:
         make: Any = self.config.http_protocol_class
-        protocol: asyncio.Protocol = make(
+        protocol: Connection = make(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
+        protocol.opened = opened
         return protocol
 
 
 class DevelopmentServer(_Server):
     """Listens by itself, as uvicorn does."""
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen for HTTP, and for gRPC where this worker is to serve it."""
+        await super().startup(sockets)
+        if self.started:
+            await self._grpc.listen()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
         """Answer what is in flight, and refuse everything else politely meanwhile."""
         self._route_to(_refuse)
         self._say_close()
+        self._grpc.stop(refusing=False)
         await self._finish(keep_idle_s=0)
         for server in self.servers:
             server.close()
@@ -322,8 +394,8 @@ def _not_ready(app: App) -> App:
     """``app``, but not ready."""
 
     async def draining(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].endswith(
-            ("/readyz", "/health/ready", "/ping")
+        if scope["type"] == "websocket" or scope["path"].endswith(
+            ("/readyz", "/health/ready", "/health", "/ping")
         ):
             await _refuse(app)(scope, receive, send)
         else:
@@ -334,18 +406,18 @@ def _not_ready(app: App) -> App:
 
 def _refuse(app: App) -> App:
     """Answers 503 in the place of ``app``."""
+    del app
 
     async def refusing(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await app(scope, receive, send)
-            return
+        del receive
         body = b'{"error":"this server is stopping","where":"","remedy":"try again shortly"}'
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
             (b"retry-after", b"1"),
         ]
-        await send({"type": "http.response.start", "status": 503, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        kind = "websocket.http" if scope["type"] == "websocket" else "http"
+        await send({"type": f"{kind}.response.start", "status": 503, "headers": headers})
+        await send({"type": f"{kind}.response.body", "body": body})
 
     return refusing

@@ -8,8 +8,8 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from headgate.errors import HeadgateError
+from headgate.serving.admission import Admission
 from headgate.serving.http import (
-    DEADLINE,
     JSON,
     Head,
     Headers,
@@ -17,9 +17,7 @@ from headgate.serving.http import (
     Scope,
     Send,
     TooLargeError,
-    accept_json,
     check_rows,
-    deadline_s,
     discard_body,
     error_headers,
     meaning,
@@ -29,6 +27,7 @@ from headgate.serving.http import (
     still_there,
 )
 from headgate.serving.job import ClientGoneError
+from headgate.serving.launch.turns import ARRIVED, TURNS, noticed
 from headgate.serving.metrics import ServingMetrics, SurfaceMetrics
 from headgate.serving.wire import Wire, received
 
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headgate.serving.model import Model
-    from headgate.serving.surface import Asked, Surface
+    from headgate.serving.surface import Asked, Surface, Told
 
 __all__ = ["Endpoint"]
 
@@ -57,19 +56,25 @@ class Endpoint:
         self._counts = SurfaceMetrics(metrics, surface.name, model.name)
         self._max_body = max_body
         self._who = names(model.version, model.release)
+        self._accept = surface.accept
         self._wire = Wire([JSON, *self._who])
+        self._other_wire = Wire(self._who)
+        self.admission = Admission(model, surface, self._counts, self._who)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         began = monotonic()
+        arrived = noticed(scope.get(ARRIVED, began), began)
         head: Head = dict(scope["headers"])
         try:
-            accept_json(head)
+            self._accept(head)
+            deadline = arrived + self.admission.allowed_s(head)
             body = received(receive, self._max_body)
             if body is None:
                 body = await read_body(head, receive, self._max_body)
-            asked = self._surface.decode(body)
-            content = await self._predict(asked, began, head, still_there(receive))
+            self.admission.hold(deadline, began)
+            asked = self._surface.decode(body, head)
+            content = await self._predict(asked, deadline, still_there(receive), began)
         except TooLargeError as error:
             self._counts.failed("too_large", monotonic() - began)
             told = self._surface.problem(error)
@@ -85,34 +90,46 @@ class Endpoint:
         except asyncio.CancelledError:
             self._counts.failed("gone", monotonic() - began)
             raise
-        await self._wire.answer(content, send)
-        self._counts.answered(monotonic() - began)
+        if isinstance(content, bytes):
+            await self._wire.answer(content, send)
+        else:
+            await self._other_wire.answer(content.body, send, content.headers)
+        TURNS.active = now = monotonic()
+        self._counts.answered(now - began)
 
     async def answer(self, decode: Callable[[], Asked], head: Head) -> tuple[int, bytes, Headers]:
         """The same for a request whose body somebody else has read: status, body, headers."""
         began = monotonic()
         try:
-            content = await self._predict(decode(), began, head, None)
+            asked = decode()
+            deadline = began + self.admission.allowed_s(head)
+            content = await self._predict(asked, deadline, None, began)
         except Exception as error:  # noqa: BLE001
             return self._failed(error, began)
+        except asyncio.CancelledError:
+            self._counts.failed("gone", monotonic() - began)
+            raise
         self._counts.answered(monotonic() - began)
-        return 200, content, self._who
+        if isinstance(content, bytes):
+            return 200, content, self._who
+        return 200, content.body, [*content.headers, *self._who]
 
     async def _predict(
-        self, asked: Asked, began: float, head: Head, alive: Callable[[], bool] | None
-    ) -> bytes:
+        self, asked: Asked, deadline: float, alive: Callable[[], bool] | None, began: float
+    ) -> bytes | Told:
         model = self._model
+        batcher = model.batcher
         check_rows(asked.rows, model.max_rows)
-        allowed = model.deadline_s if DEADLINE not in head else deadline_s(head, model.deadline_s)
-        answer = await model.batcher.submit(
-            asked.batch, asked.rows, deadline=began + allowed, alive=alive
-        )
+        TURNS.active = decoded = monotonic()
+        answer = await batcher.submit(asked.batch, asked.rows, deadline=deadline, alive=alive)
         counts = model.counts
         mark = monotonic()
         content = self._surface.encode(answer.outputs, asked)
-        counts.encode.observe(monotonic() - mark)
+        encoded = monotonic()
+        counts.encode.observe(encoded - mark)
         counts.queue.observe(answer.queue_s)
         counts.inference.observe(answer.inference_s)
+        self.admission.took(encoded - mark + decoded - began + batcher.on_loop_s(asked.rows))
         return content
 
     def _failed(self, error: Exception, began: float) -> tuple[int, bytes, Headers]:

@@ -11,8 +11,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, TypeAlias
 
-import orjson
-
 from headgate.errors import HeadgateError, UnknownModelError
 from headgate.serving.http import (
     App,
@@ -22,11 +20,11 @@ from headgate.serving.http import (
     Scope,
     Send,
     meaning,
-    problem,
     reply,
 )
 
 if TYPE_CHECKING:
+    from headgate.serving.handlers import Problem
     from headgate.serving.metrics import SurfaceMetrics
 
 __all__ = ["Handler", "HotPath", "Route", "Routes"]
@@ -36,6 +34,16 @@ Route: TypeAlias = Mapping[str, Handler]
 """Handlers by method."""
 Routes: TypeAlias = Mapping[str, Route]
 """By path."""
+
+_BEFORE_A_MODEL = (
+    ("v1", "models"),
+    ("v2", "models"),
+    ("v2", "repository", "models"),
+    ("models",),
+    ("predictions",),
+)
+_VERSION_FOLLOWS = {"models", "predictions"}
+"""Where the version comes right after the model."""
 
 
 class HotPath:
@@ -50,6 +58,7 @@ class HotPath:
         prefixes: tuple[str, ...],
         models: Mapping[str, str],
         release: str,
+        problem_of: Callable[[str], Problem],
         counts: SurfaceMetrics,
     ) -> None:
         """An app that answers ``routes`` itself.
@@ -61,6 +70,7 @@ class HotPath:
             prefixes: paths of ``app`` with whole trees under them.
             models: versions by name, for messages.
             release: whose answers these are.
+            problem_of: how errors are told, by path.
             counts: of requests that are refused here.
         """
         self._app = app
@@ -70,6 +80,7 @@ class HotPath:
         self._prefixes = prefixes
         self._models = models
         self._release = (b"x-headgate-release", release.encode())
+        self._problem_of = problem_of
         self._counts = counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,35 +117,42 @@ class HotPath:
     ) -> None:
         began = monotonic()
         status, outcome = meaning(error)
-        body = problem(error)
-        if scope["path"].startswith("/v2"):
-            body = orjson.dumps({"error": str(error)})
+        body = self._problem_of(scope["path"])(error)
         await reply(send, status, body, [self._release, *(headers or [])])
         self._counts.failed(outcome, monotonic() - began)
 
     def _unknown(self, path: str) -> UnknownModelError:
         """What is wrong with a path that nobody serves, and which would do."""
         shown = path if len(path) <= 100 else f"{path[:100]}…"
-        pieces = path.strip("/").split("/")
-        if pieces[:2] in (["v1", "models"], ["v2", "models"]) and len(pieces) > 2:
-            name = pieces[2].partition(":")[0]
-            if name not in self._models:
-                return UnknownModelError(
-                    f"no model {name[:60]!r}",
-                    where=shown,
-                    remedy=f"served here: {', '.join(self._models)}",
-                )
-            wanted = (
-                pieces[4].partition(":")[0] if pieces[3:4] == ["versions"] and pieces[4:] else ""
+        name, wanted = _named(path)
+        if name and name not in self._models:
+            return UnknownModelError(
+                f"no model {name[:60]!r}",
+                where=shown,
+                remedy=f"served here: {', '.join(self._models)}",
             )
-            if wanted and wanted != self._models[name]:
-                return UnknownModelError(
-                    f"no version {wanted[:60]!r} of {name}",
-                    where=shown,
-                    remedy=f"served here: version {self._models[name]}",
-                )
+        if wanted and wanted != self._models[name]:
+            return UnknownModelError(
+                f"no version {wanted[:60]!r} of {name}",
+                where=shown,
+                remedy=f"served here: version {self._models[name]}",
+            )
         return UnknownModelError(
             "no such path",
             where=shown,
             remedy="see /docs.json, /v1/models and /v2 for what there is",
         )
+
+
+def _named(path: str) -> tuple[str, str]:
+    """The model and the version that a path names; empty for none."""
+    pieces = path.strip("/").split("/")
+    for prefix in _BEFORE_A_MODEL:
+        if tuple(pieces[: len(prefix)]) == prefix and len(pieces) > len(prefix):
+            name, *rest = pieces[len(prefix) :]
+            if rest[:1] == ["versions"]:
+                rest = rest[1:]
+            elif prefix[0] not in _VERSION_FOLLOWS:
+                rest = []
+            return name.partition(":")[0], (rest[0] if rest else "").partition(":")[0]
+    return "", ""

@@ -28,11 +28,13 @@ __all__ = [
     "Headers",
     "MediaTypeError",
     "MethodError",
+    "NotAcceptableError",
     "Receive",
     "Scope",
     "Send",
     "TooLargeError",
     "accept_json",
+    "accept_plain",
     "check_rows",
     "deadline_s",
     "discard_body",
@@ -75,6 +77,10 @@ class MediaTypeError(InputError):
     """The body is of a kind that is not understood here."""
 
 
+class NotAcceptableError(InputError):
+    """The answer is wanted in a form that it has not."""
+
+
 class MethodError(InputError):
     """The path is there, the method is not."""
 
@@ -83,6 +89,7 @@ _MEANING: tuple[tuple[type[HeadgateError], int, Outcome], ...] = (
     (TooLargeError, 413, "too_large"),
     (MediaTypeError, 415, "media_type"),
     (MethodError, 405, "method"),
+    (NotAcceptableError, 406, "media_type"),
     (UnknownModelError, 404, "unknown"),
     (InputError, 400, "input"),
     (QueueFullError, 429, "overload"),
@@ -231,6 +238,15 @@ def accept_json(head: Head) -> None:
                 where="header Content-Type",
                 remedy="send application/json",
             )
+    accept_plain(head)
+
+
+def accept_plain(head: Head) -> None:
+    """Refuse compressed bodies.
+
+    Raises:
+        MediaTypeError: the content encoding is not understood.
+    """
     encoding = head.get(b"content-encoding", b"identity")
     if encoding.lower() != b"identity":
         raise MediaTypeError(
@@ -262,7 +278,7 @@ def deadline_s(head: Head, default_s: float) -> float:
     return seconds
 
 
-def loads(body: bytes) -> Any:
+def loads(body: bytes | memoryview | str) -> Any:
     """What the JSON of ``body`` says. NaN, Infinity and numbers beyond a double are no JSON.
 
     Raises:

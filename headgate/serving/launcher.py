@@ -1,6 +1,6 @@
 """Serves a bundle or a Bento: ports, processes, signals.
 
-``python -m headgate.serving.launcher PATH --host H --port P --workers N --threads T --release TAG``
+``python -m headgate.serving.launcher PATH --host H --port P --grpc-port G --workers N --threads T --release TAG``
 
 One line of JSON on standard output says that it is ready; the log is on standard error. It exits
 with 0 after SIGTERM or SIGINT, 1 when it could not become or stay ready, 2 when what it was asked
@@ -25,14 +25,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from headgate.config import ServerConfig
 from headgate.errors import HeadgateError
 from headgate.serving.launch.census import Census
 from headgate.serving.launch.devices import pin, visible_gpus
 from headgate.serving.launch.environment import environment
-from headgate.serving.launch.listening import listen_tcp, listen_unix
+from headgate.serving.launch.listening import GRPC_SETTING, listen_tcp, listen_unix
 from headgate.serving.launch.process import ServerProcess, start
 from headgate.serving.launch.scratch import Scratch
 from headgate.serving.launch.services import ServiceSpec, dependencies, source_of
@@ -56,10 +56,19 @@ class Options:
     """A bundle (its folder has ``service.py``) or an exported Bento."""
     host: str = "127.0.0.1"
     port: int = 3000
+    grpc_port: int | None = None
+    """0 takes a free one; without it there is no gRPC."""
     workers: int = 1
     threads: int = 1
     release: str = "dev"
     timing: Timing = field(default_factory=Timing)
+
+
+class Listeners(NamedTuple):
+    """What a service listens on."""
+
+    http: socket.socket
+    grpc: socket.socket | None = None
 
 
 def run(path: Path, server: ServerConfig, *, release: str) -> int:
@@ -69,6 +78,7 @@ def run(path: Path, server: ServerConfig, *, release: str) -> int:
             path=path,
             host=server.host,
             port=server.port,
+            grpc_port=server.grpc,
             workers=server.workers,
             threads=server.threads,
             release=release,
@@ -80,21 +90,23 @@ def run(path: Path, server: ServerConfig, *, release: str) -> int:
 def serve(options: Options) -> int:
     """Serve until told to stop; returns the exit code. Problems are one line on standard error."""
     started = time.monotonic()
-    try:
-        source = source_of(options.path.resolve())
-        listener = listen_tcp(options.host, options.port)
-        scratch = Scratch()
-    except HeadgateError as error:
-        _say(str(error))
-        return 2
-    try:
-        return asyncio.run(_Launcher(options, source, scratch).run(listener, started))
-    except HeadgateError as error:
-        _say(str(error))
-        return 1
-    finally:
-        listener.close()
-        scratch.close()
+    with contextlib.ExitStack() as stack:
+        try:
+            source = source_of(options.path.resolve())
+            listeners = Listeners(http=stack.enter_context(listen_tcp(options.host, options.port)))
+            if options.grpc_port is not None:
+                grpc = listen_tcp(options.host, options.grpc_port, GRPC_SETTING)
+                listeners = listeners._replace(grpc=stack.enter_context(grpc))
+            scratch = Scratch()
+            stack.callback(scratch.close)
+        except HeadgateError as error:
+            _say(str(error))
+            return 2
+        try:
+            return asyncio.run(_Launcher(options, source, scratch).run(listeners, started))
+        except HeadgateError as error:
+            _say(str(error))
+            return 1
 
 
 class _Launcher:
@@ -109,7 +121,7 @@ class _Launcher:
         self._trouble = ""
         self._pools: list[Pool] = []
 
-    async def run(self, listener: socket.socket, started: float) -> int:
+    async def run(self, listeners: Listeners, started: float) -> int:
         """Start everything, supervise it, stop it; returns the exit code."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -117,7 +129,7 @@ class _Launcher:
         loop.add_signal_handler(signal.SIGCHLD, self._on_child)
         census = Census(self._scratch.metrics)
         try:
-            self._pools = self._make_pools(listener, census)
+            self._pools = self._make_pools(listeners, census)
             for pool in self._pools:
                 pool.start()
             everyone = asyncio.gather(*(pool.ready.wait() for pool in self._pools))
@@ -125,7 +137,7 @@ class _Launcher:
             if not await _first(self._stop, everyone, ready_s) and not self._stop.is_set():
                 self._give_up(f"not ready within {ready_s:g} s")
             if not self._stop.is_set():
-                self._announce(listener, time.monotonic() - started)
+                self._announce(listeners, time.monotonic() - started)
                 await self._stop.wait()
             return await self._end()
         finally:
@@ -134,7 +146,7 @@ class _Launcher:
                 await pool.ended()
             census.close()
 
-    def _make_pools(self, listener: socket.socket, census: Census) -> list[Pool]:
+    def _make_pools(self, listeners: Listeners, census: Census) -> list[Pool]:
         """One per dependency, on a private socket; the entry service last."""
         options = self._options
         env = environment(
@@ -142,6 +154,7 @@ class _Launcher:
             threads=options.threads,
             release=options.release,
             drain_s=options.timing.drain_s,
+            grpc=listeners.grpc is not None,
             exported=self._source != options.path.resolve(),
         )
         specs = dependencies(options.path.resolve(), env)
@@ -156,11 +169,12 @@ class _Launcher:
         pools = []
         standin = StandIn(census.text)
 
-        def pool(name: str, envs: Sequence[dict[str, str]], sock: socket.socket) -> Pool:
+        def pool(name: str, envs: Sequence[dict[str, str]], sockets: Listeners) -> Pool:
             return Pool(
                 name,
                 [self._command(name, slot, worker_env) for slot, worker_env in enumerate(envs)],
-                sock,
+                sockets.http,
+                grpc=sockets.grpc,
                 timing=options.timing,
                 most_connections=_most_connections(),
                 census=census,
@@ -172,8 +186,8 @@ class _Launcher:
         for spec, path in zip(specs, sockets, strict=True):
             envs = _pinned(env, spec, gpus, taken)
             taken += spec.workers * spec.gpus
-            pools.append(pool(spec.name, envs, listen_unix(path)))
-        return [*pools, pool(ENTRY, [env] * options.workers, listener)]
+            pools.append(pool(spec.name, envs, Listeners(http=listen_unix(path))))
+        return [*pools, pool(ENTRY, [env] * options.workers, listeners)]
 
     def _command(self, name: str, slot: int, env: dict[str, str]) -> Command:
         argv = [
@@ -189,21 +203,23 @@ class _Launcher:
             env=env,
         )
 
-    def _announce(self, listener: socket.socket, load_time_s: float) -> None:
+    def _announce(self, listeners: Listeners, load_time_s: float) -> None:
         """Say that it is ready: to programs on standard output, to people in the log."""
-        host, port = listener.getsockname()[:2]
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        address = _reached_at(listeners.http)
+        grpc = "" if listeners.grpc is None else _reached_at(listeners.grpc)
         line = {
             "event": "ready",
             "http": address,
+            "grpc": grpc,
             "pid": os.getpid(),
             "release": self._options.release,
             "load_time_s": round(load_time_s, 3),
         }
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps(line), flush=True)  # noqa: T201
-        _say(f"{self._options.release} is ready at http://{address} after {load_time_s:.1f} s")
+        beside = f", gRPC at {grpc}" if grpc else ""
+        who = self._options.release
+        _say(f"{who} is ready at http://{address}{beside} after {load_time_s:.1f} s")
 
     async def _end(self) -> int:
         """Stop in the way that fits the reason; returns the exit code."""
@@ -234,6 +250,13 @@ class _Launcher:
     def _give_up(self, why: str) -> None:
         self._trouble = self._trouble or why
         self._stop.set()
+
+
+def _reached_at(listener: socket.socket) -> str:
+    """``host:port`` at which a client on this machine reaches it."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def _first(
@@ -290,6 +313,7 @@ def _options(argv: Sequence[str] | None) -> Options:
     parser.add_argument("path", type=Path, help="folder of a bundle, or of an exported Bento")
     parser.add_argument("--host", default=defaults.host)
     parser.add_argument("--port", type=int, default=defaults.port, help="0 takes a free one")
+    parser.add_argument("--grpc-port", type=int, help="0 takes a free one; without it no gRPC")
     parser.add_argument("--workers", type=_count, default=defaults.workers)
     parser.add_argument(
         "--threads", type=_count, default=defaults.threads, help="of the numerical libraries"
@@ -302,6 +326,7 @@ def _options(argv: Sequence[str] | None) -> Options:
         path=args.path,
         host=args.host,
         port=args.port,
+        grpc_port=args.grpc_port,
         workers=args.workers,
         threads=args.threads,
         release=args.release,

@@ -6,11 +6,14 @@ Every label has a bounded set of values: the surfaces, the models, the fixed out
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from headgate.serving.tally import Bins, Count
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from headgate.serving.bundle import PackagedModel
 
 __all__ = ["ModelMetrics", "Outcome", "ServingMetrics", "SurfaceMetrics", "latency_bounds"]
@@ -80,10 +83,22 @@ def latency_bounds(targets_s: Iterable[float]) -> tuple[float, ...]:
 class ServingMetrics:
     """All metrics of one worker. Made once a process: Prometheus knows each name once."""
 
-    def __init__(self, models: Iterable[PackagedModel], release: str) -> None:
-        """Must be called after ``PROMETHEUS_MULTIPROC_DIR`` is set, as BentoML does."""
-        from prometheus_client import Counter, Gauge, Histogram
+    def __init__(
+        self,
+        models: Iterable[PackagedModel],
+        release: str,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        """Must be called after ``PROMETHEUS_MULTIPROC_DIR`` is set, as BentoML does.
 
+        ``registry`` is Prometheus' own, unless this process does not serve.
+        """
+        import prometheus_client
+
+        self.registry = registry or prometheus_client.REGISTRY
+        Counter = partial(prometheus_client.Counter, registry=self.registry)  # noqa: N806
+        Gauge = partial(prometheus_client.Gauge, registry=self.registry)  # noqa: N806
+        Histogram = partial(prometheus_client.Histogram, registry=self.registry)  # noqa: N806
         models = tuple(models)
         self.bounds = latency_bounds(model.config.slo.p95_ms / 1000 for model in models)
         self._flushed: list[Count | Bins] = []

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from headgate.serving.launch.census import Census
 from headgate.serving.launch.channel import Report, Reports, hand_over, tell_drain
-from headgate.serving.launch.listening import refuse_new
+from headgate.serving.launch.door import LAST_ATTEMPTS_S, Door
 from headgate.serving.launch.standin import StandIn
 
 __all__ = ["ENTRY", "Command", "Pool", "Timing", "Worker"]
@@ -23,9 +23,6 @@ __all__ = ["ENTRY", "Command", "Pool", "Timing", "Worker"]
 ENTRY = "entry"
 """What metrics call the service that clients reach."""
 _TICK_S = 0.25
-_LAST_ATTEMPTS_S = 0.05
-_CATCH_UP_S = 0.005
-_AT_A_TIME = 64
 _GIVE_UP_AFTER = 3
 
 
@@ -60,12 +57,14 @@ class Worker:
     def __init__(self, command: Command, on_report: Callable[[Worker, Report], None]) -> None:
         self.started = self.heard = time.monotonic()
         self.ready = False
+        self.speaks_grpc = False
         self.retiring_until: float | None = None
         self.last_words = ""
         self.last_given = 0.0
         """When it was last given a connection."""
         self._on_report = on_report
         self._open = self._received = self._sent = 0
+        self._grpc_open = self._grpc_received = self._grpc_sent = 0
         self._channel, theirs = socket.socketpair()
         self._channel.setblocking(False)
         with theirs:
@@ -88,6 +87,11 @@ class Worker:
         """Connections it has, with those on their way to it."""
         return self._open + self._sent - self._received
 
+    @property
+    def grpc_load(self) -> int:
+        """Those among them that speak gRPC."""
+        return self._grpc_open + self._grpc_sent - self._grpc_received
+
     def answers(self, timing: Timing) -> bool:
         """Whether it is ready, stays, and showed a sign of life just now."""
         return (
@@ -96,11 +100,12 @@ class Worker:
             and time.monotonic() - self.heard < timing.stale_s
         )
 
-    def take(self, connection: socket.socket) -> bool:
+    def take(self, connection: socket.socket, *, grpc: bool = False) -> bool:
         """Hand a connection over; False when it cannot take it."""
-        if not hand_over(self._channel, connection):
+        if not hand_over(self._channel, connection, grpc=grpc):
             return False
         self._sent += 1
+        self._grpc_sent += grpc
         self.last_given = time.monotonic()
         return True
 
@@ -138,13 +143,15 @@ class Worker:
             self.heard = time.monotonic()
             if report.event == "beat":
                 self._open, self._received = report.connections, report.received
+                self._grpc_open = report.grpc_connections
+                self._grpc_received = report.grpc_received
             elif report.event == "failed":
                 self.last_words = report.reason
             self._on_report(self, report)
 
 
 class Pool:
-    """The workers of one service, as many as there are commands, and its listening socket."""
+    """The workers of one service, as many as there are commands, and its listening sockets."""
 
     def __init__(
         self,
@@ -152,6 +159,7 @@ class Pool:
         commands: Sequence[Command],
         listener: socket.socket,
         *,
+        grpc: socket.socket | None = None,
         timing: Timing,
         most_connections: int,
         census: Census,
@@ -159,12 +167,18 @@ class Pool:
         say: Callable[[str], None],
         give_up: Callable[[str], None],
     ) -> None:
-        """``say`` gets lines for the log; ``give_up`` the reason why no worker can be started."""
+        """``say`` gets lines for the log; ``give_up`` the reason why no worker can be started.
+
+        ``listener`` is that of HTTP, ``grpc`` that of gRPC.
+        """
         self.name = name
         self.ready = asyncio.Event()
         """Set once every worker has been ready."""
         self._commands = commands
-        self._listener = listener
+        self._doors = [Door(listener, self._place, say)]
+        if grpc is not None:
+            self._doors.append(Door(grpc, self._place_grpc, say))
+        self._listens_for_grpc = grpc is not None
         self._timing = timing
         self._most = most_connections
         self._census = census
@@ -175,13 +189,13 @@ class Pool:
         self._retired: set[Worker] = set()
         self._failures = 0
         self._draining = False
-        self._held: socket.socket | None = None
         self._timers: set[asyncio.TimerHandle] = set()
 
     def start(self) -> None:
         """Accept connections and start the workers."""
         self._census.restarted(self.name, "died", 0)
-        asyncio.get_running_loop().add_reader(self._listener, self._accept)
+        for door in self._doors:
+            door.open()
         for slot in range(len(self._commands)):
             self._spawn(slot)
         self._tick()
@@ -203,10 +217,11 @@ class Pool:
         self._draining = True
         for timer in self._timers:
             timer.cancel()
-        refuse_new(self._listener)
-        await asyncio.sleep(_LAST_ATTEMPTS_S)
-        await self._take_the_rest()
-        self._listener.close()
+        for door in self._doors:
+            door.shut()
+        await asyncio.sleep(LAST_ATTEMPTS_S)
+        for door in self._doors:
+            await door.close()
         until = loop.time() + self._timing.drain_s
         for worker in list(self._current.values()):
             worker.drain(until)
@@ -234,6 +249,9 @@ class Pool:
     def _heard(self, worker: Worker, report: Report) -> None:
         if report.event == "ready":
             worker.ready = True
+            worker.speaks_grpc = report.grpc
+            if self._listens_for_grpc and not report.grpc:
+                self._say(f"{self.name} speaks no gRPC: connections to its port are closed")
             self._failures = 0
             if sum(w.ready for w in self._current.values()) == len(self._commands):
                 self.ready.set()
@@ -310,60 +328,23 @@ class Pool:
         living = sum(worker.answers(self._timing) for worker in self._current.values())
         self._census.live(self.name, living)
 
-    def _accept(self) -> None:
-        """Take some of what waits in the kernel's queue."""
-        for _ in range(_AT_A_TIME):
-            connection = self._next()
-            if connection is None:
-                return
-            if not self._place(connection):
-                self._hold(connection)
-                return
+    def _place_grpc(self, connection: socket.socket) -> bool:
+        """Give a connection to the worker with the fewest of its kind, or close it.
 
-    def _next(self) -> socket.socket | None:
-        """The next connection that waits in the kernel's queue."""
-        try:
-            return self._listener.accept()[0]
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            # Out of file descriptors: trying again at once would only burn the CPU.
-            self._say(f"cannot accept connections: {error.strerror}")
-            self._pause(0.2)
-            return None
-
-    def _pause(self, seconds: float) -> None:
-        """Leave what comes in the kernel's queue for a moment."""
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._listener)
-        if not self._draining:
-            self._later(seconds, lambda: loop.add_reader(self._listener, self._accept))
-
-    def _hold(self, connection: socket.socket) -> None:
-        """Keep a connection until a worker has caught up with those it was given."""
-        asyncio.get_running_loop().remove_reader(self._listener)
-        self._held = connection
-        if not self._draining:
-            self._later(_CATCH_UP_S, self._give_held)
-
-    def _give_held(self) -> None:
-        connection, self._held = self._held, None
-        if connection is None:
-            return
-        if self._place(connection):
-            asyncio.get_running_loop().add_reader(self._listener, self._accept)
-        else:
-            self._hold(connection)
-
-    async def _take_the_rest(self) -> None:
-        """Empty the kernel's queue, and give all of it to the workers."""
-        asyncio.get_running_loop().remove_reader(self._listener)
-        connection, self._held = self._held or self._next(), None
-        while connection is not None:
-            if self._place(connection):
-                connection = self._next()
-            else:
-                await asyncio.sleep(_CATCH_UP_S)
+        Each carries many calls for a long time, so that it counts more than a connection of HTTP.
+        """
+        able = [
+            worker
+            for worker in self._current.values()
+            if worker.answers(self._timing) and worker.speaks_grpc and worker.load < self._most
+        ]
+        able.sort(key=lambda worker: (worker.grpc_load, worker.load, worker.last_given))
+        if not any(worker.take(connection, grpc=True) for worker in able) and any(
+            worker.process.poll() is None for worker in able
+        ):
+            return False
+        connection.close()
+        return True
 
     def _place(self, connection: socket.socket) -> bool:
         """Give a connection to the least busy worker that answers, or answer it ourselves.

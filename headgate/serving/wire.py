@@ -50,8 +50,8 @@ class Wire:
         self._head = b""
         self._ordinary = False
 
-    async def answer(self, body: bytes, send: Send) -> None:
-        """Send ``body`` with status 200."""
+    async def answer(self, body: bytes, send: Send, more: Headers | None = None) -> None:
+        """Send ``body`` with status 200; ``more`` are headers of this answer alone."""
         cycle: Any = getattr(send, "__self__", None)
         if (
             type(cycle) is not RequestResponseCycle
@@ -59,14 +59,18 @@ class Wire:
             or cycle.scope["method"] == "HEAD"
         ):
             length = (b"content-length", b"%d" % len(body))
-            headers = [*self._headers, length]
+            headers = [*self._headers, length, *(more or ())]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": body})
             return
         cycle.response_started = True
         cycle.waiting_for_100_continue = False
         cycle.chunked_encoding = False
-        cycle.transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
+        if more is None:
+            cycle.transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
+        else:
+            told = b"".join(b"%b: %b\r\n" % header for header in more)
+            cycle.transport.write(b"%b%d\r\n%b\r\n%b" % (self._head, len(body), told, body))
         cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()

@@ -20,6 +20,8 @@ from headgate.serving.model import Model, RemoteModel
 from headgate.serving.protocols.v1 import Rows
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from headgate.serving.bundle import Bundle, PackagedModel
 
 __all__ = ["Worker"]
@@ -36,11 +38,17 @@ class Worker:
     """Loads on construction; serves between :meth:`start` and :meth:`stop`."""
 
     def __init__(
-        self, bundle: Bundle, release: str, *, retire: Callable[[str], None] = logger.error
+        self,
+        bundle: Bundle,
+        release: str,
+        *,
+        retire: Callable[[str], None] = logger.error,
+        registry: CollectorRegistry | None = None,
     ) -> None:
         """Open every model and replay its reference rows.
 
-        ``retire`` is told, once, why this process is not fit to serve any longer.
+        ``retire`` is told, once, why this process is not fit to serve any longer; ``registry`` is
+        where its metrics are, Prometheus' own by default.
 
         Raises:
             HeadgateError: a model is missing, altered, or cannot be opened.
@@ -48,7 +56,7 @@ class Worker:
         self.bundle = bundle
         self.release = release
         self.max_body = int(bundle.server.max_body_mb * 1024 * 1024)
-        self.metrics = ServingMetrics(bundle.models, release)
+        self.metrics = ServingMetrics(bundle.models, release, registry)
         self.models: dict[str, Model] = {}
         self.rows: dict[str, Rows] = {}
         self.typed: dict[str, Endpoint] = {}

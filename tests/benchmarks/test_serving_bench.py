@@ -124,13 +124,14 @@ def test_every_goal_names_what_is_measured():
     for goal in GOALS:
         assert {goal.of, goal.over} <= names | {ALONE, TWO_WORKERS}
     assert {server.name for server in SERVERS} == {
-        *("headgate", "bare", "fastapi", "bentoml", "litserve", "mlserver", "pytriton")
+        *("headgate", "bare", "bare-grpc", "fastapi", "bentoml", "litserve"),
+        *("mlserver", "pytriton"),
     }
 
 
 @pytest.mark.parametrize("server", [each for each in SERVERS if not each.own], ids=lambda s: s.name)
 def test_every_peer_has_a_server_and_pins_everything(server):
-    assert (PEERS / f"serve_{server.name}.py").is_file()
+    assert (PEERS / f"serve_{server.name.replace('-', '_')}.py").is_file()
     pins = (PEERS / f"{server.name}.txt").read_text().splitlines()
     assert all(line.count("==") == 1 for line in pins)
     assert server.package in {line.partition("==")[0] for line in pins}

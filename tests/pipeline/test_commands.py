@@ -93,7 +93,13 @@ def test_what_is_told(here: Here) -> None:
     status = here.json("status")
     tag = status["live"]["tag"]
     assert status["live"]["verdict"]["outcome"] == "pass"
-    assert status["addresses"]["http"] == f"127.0.0.1:{here.port}"
+    assert status["addresses"] == {
+        "http": f"127.0.0.1:{here.port}",
+        "grpc": f"127.0.0.1:{here.port + 1}",
+        "metrics": f"127.0.0.1:{here.port}",
+    }
+    # As one writes it for a client of gRPC: it is no URL.
+    assert f"grpc      127.0.0.1:{here.port + 1}\n" in here("status")
     assert status["models"][0]["aliases"] == ["champion"]
     assert tag in here("status")
     assert "promoted" in here("history")

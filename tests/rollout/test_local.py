@@ -54,10 +54,11 @@ class Machine:
         self.code = SLEEPER
         self.ready = True
 
-    def platform(self) -> LocalPlatform:
+    def platform(self, grpc: str = "") -> LocalPlatform:
         return LocalPlatform(
             self.home,
             address="127.0.0.1:1",
+            grpc_address=grpc,
             launch=self.launch,
             ready_timeout_s=5,
             stop_timeout_s=0.5,
@@ -101,6 +102,15 @@ def test_a_switch_ends_the_old_process(machine: Machine) -> None:
     second = machine.platform().switch(release("b"))
     assert machine.started[0].popen.poll() is not None
     assert machine.platform().running() == second
+
+
+def test_what_serves_on_another_port_of_grpc_is_started_anew(machine: Machine) -> None:
+    first = machine.platform("127.0.0.1:2").switch(release("a"))
+    assert first.grpc == "127.0.0.1:2"
+    assert machine.platform("127.0.0.1:2").switch(release("a")) == first
+    assert machine.platform("127.0.0.1:3").switch(release("a")).grpc == "127.0.0.1:3"
+    assert machine.platform().switch(release("a")).grpc == ""
+    assert len(machine.started) == 3
 
 
 def test_a_process_that_ignores_sigterm_is_killed(machine: Machine) -> None:

@@ -19,6 +19,8 @@ V1_X, TYPED_X, OIP_X = (
     "/breast_cancer",
     "/v2/models/breast-cancer/infer",
 )
+PREDICTIONS, PREDICTIONS_X = "/predictions/late-flights", "/predictions/breast-cancer"
+INVOCATIONS = "/invocations?model=late-flights"
 LONG = "x" * 20_000
 
 
@@ -46,6 +48,8 @@ GOOD = {
     V1_X: json.dumps({"instances": [X]}),
     TYPED_X: json.dumps({"instances": [X]}),
     OIP_X: json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 30], "data": X}]}),
+    PREDICTIONS: json.dumps([ROW]),
+    PREDICTIONS_X: json.dumps([X]),
 }
 
 
@@ -65,16 +69,32 @@ def refused(asked: Asked, path: str, status: int = 400, **request: Any) -> tuple
     assert answer.headers["x-headgate-release"] == "test:1"
     assert answer.headers["x-headgate-model-version"] == "1"
     assert len(answer.content) < 1000
-    said = answer.json()
+    where, what, remedy = told(path, answer.json(), status)
+    assert where
+    assert what
+    assert remedy
+    return where, what, remedy
+
+
+def told(path: str, said: dict[str, Any], status: int) -> tuple[str, str, str]:
+    """Where, what and the remedy, as the protocol of the path has them."""
+    if path.startswith(("/v1", "/late", "/breast")):
+        assert set(said) == {"error", "where", "remedy"}
+        return said["where"], said["error"], said["remedy"]
+    # The others have one string for it.
     if path.startswith("/v2"):
-        # The protocol has one string for it.
         assert set(said) == {"error"}
-        where, _, rest = said["error"].partition(": ")
-        what, _, remedy = rest.rpartition(" — ")
-        said = {"error": what, "where": where, "remedy": remedy}
-    assert set(said) == {"error", "where", "remedy"}
-    assert all(said.values())
-    return said["where"], said["error"], said["remedy"]
+        text = said["error"]
+    elif path.startswith("/invocations"):
+        assert set(said) == {"error_code", "message"}
+        text = said["message"]
+    else:
+        assert set(said) == {"code", "type", "message"}
+        assert said["code"] == status
+        text = said["message"]
+    where, _, rest = text.partition(": ")
+    what, _, remedy = rest.rpartition(" — ")
+    return where, what, remedy
 
 
 def short(value: object) -> str | None:

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from headgate.serving import batcher, merging
+from headgate.serving import batcher, merging, on_loop
 
 T = TypeVar("T")
 
@@ -34,6 +34,9 @@ class Clock:
         self.now = 1000.0
         self.holds_loop = True
         """Whether what takes time holds the event loop, as opposed to a thread."""
+
+    def thread_time(self):
+        return self.now
 
     def monotonic(self):
         return self.now
@@ -238,6 +241,7 @@ def simulate(main: Callable[[World], Awaitable[T]]) -> T:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batcher, "time", clock)
         patch.setattr(merging, "time", clock)
+        patch.setattr(on_loop, "time", clock)
         patch.setattr(batcher, "Lane", partial(Lane, clock, lanes))
         with asyncio.Runner(loop_factory=lambda: Loop(clock)) as runner:
             runner.get_loop().set_exception_handler(lambda _, context: trouble.append(context))

@@ -41,7 +41,7 @@ BAD_BODIES = {
     "null": ("null", "body", "the body is no object", TAKE),
     "a number": ("7", "body", "the body is no object", TAKE),
     "an empty object": ("{}", "body", "instances is missing", TAKE),
-    "another key": ('{"inputs": []}', "body", "instances is missing", TAKE),
+    "another key": ('{"rows": []}', "body", "instances is missing", TAKE),
     "one key more": ('{"instances": [], "ünits": 1}', "body", "'ünits' is unknown", TAKE),
     "no rows": ('{"instances": []}', "instances", "no rows", "send at least one"),
     "no list": ('{"instances": {"wind": 1}}', "instances", "an object is no list", "send a list"),
@@ -136,6 +136,10 @@ def test_huge_integers(asked, path, digits):
 )
 def test_another_content_type(asked, path, kind):
     request = {"content": GOOD[path], "headers": {"content-type": kind.encode("latin-1")}}
+    if kind == "application/octet-stream" and path.startswith("/v2"):
+        # So do some of Triton's clients call JSON.
+        assert asked.post(path, **request).status_code == 200
+        return
     where, what, remedy = refused(asked, path, 415, **request)
     assert where == "header Content-Type"
     assert kind[:20] in what

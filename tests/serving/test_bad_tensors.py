@@ -73,11 +73,11 @@ BAD_TENSORS = {
         "it holds no list",
         "send the values as a JSON list",
     ),
-    "binary data": (
+    "binary data that is not there": (
         {"inputs": [{**ONE[2], "data": None, "parameters": {"binary_data_size": 8}}]},
-        "inputs[0].data",
-        "binary tensors are not understood",
-        "send the values as a JSON list",
+        "inputs[0]",
+        "the tensor is binary, and nothing says where the JSON ends",
+        "send the header Inference-Header-Content-Length",
     ),
     "odd parameters": (
         {"inputs": [{**ONE[2], "data": "AAAA", "parameters": 5}]},
@@ -176,11 +176,11 @@ BAD_TENSORS = {
         "output 'label' is there twice",
         "ask for it once",
     ),
-    "binary outputs": (
-        {"inputs": ONE, "outputs": [{"name": "label", "parameters": {"binary_data": True}}]},
-        "outputs[0]",
-        "binary tensors are not sent",
-        "ask for JSON",
+    "outputs of another kind": (
+        {"inputs": ONE, "outputs": [{"name": "label", "parameters": {"classification": 2}}]},
+        "outputs[0].parameters",
+        "classification is not offered",
+        "leave it out: the output is sent as it is",
     ),
 }
 

@@ -264,3 +264,62 @@ async def test_one_call_that_stalled_moves_nothing(world, way):
         world.engine.hang_s = 0.5 if number % 50 == 20 else 0.0
         await world.ask()
     assert not world.lanes
+
+
+@simulated
+async def test_an_engine_that_fights_for_the_interpreter_is_called_on_the_event_loop(world):
+    world.make("thread", interpreted=True)
+    await world.ask()
+    assert world.engine.held == [], "it is not known to fight yet"
+    world.batcher._interference.stretch = 3.0
+    await outcomes([world.asking(rows) for rows in (1, 2, 3)])
+    assert len(world.engine.held) == 1
+    assert world.engine.sizes == [1, 6]
+    # Now and then a thread is tried again.
+    for _ in range(400):
+        await world.ask()
+    assert 100 < len(world.engine.held) < 400
+
+
+@simulated
+async def test_but_not_for_long_and_not_again_after_a_failure(world):
+    world.make("thread", fixed=50e-3, interpreted=True)
+    world.batcher._interference.stretch = 3.0
+    await world.ask()
+    assert world.engine.held == [], "too long to hold up the others"
+    world.engine.fixed = 5e-3
+    for _ in range(50):
+        await world.ask()
+    world.batcher._interference.stretch = 3.0
+    before = len(world.engine.held)
+    poisoned = await outcomes([world.asking(), world.asking(poison=True), world.asking()])
+    assert [isinstance(each, ServingError) for each in poisoned] == [False, True, False]
+    assert world.batcher._interference.stretch == 1.0
+    assert len(world.engine.held) == before + 4, "all together, then each apart"
+    await world.ask()
+    assert len(world.engine.held) == before + 4
+
+
+@queued
+@simulated
+async def test_a_call_is_no_longer_than_the_latency_to_keep_to_allows(world, way):
+    world.make(way, fixed=10e-3, per_row=1e-3, target_s=0.3, max_batch_rows=1024)
+    await outcomes([world.asking(50) for _ in range(10)])
+    # Half of 300 ms, less 10: 140 rows, of which the first call had not seen any.
+    assert max(world.engine.sizes[1:]) <= 140
+    assert sum(world.engine.sizes) == 500
+
+
+@simulated
+async def test_it_comes_back_to_the_event_loop_although_somebody_always_waits(world):
+    world.make("thread")
+    clients = asyncio.create_task(world.clients(8, 400))
+    await asyncio.sleep(0.1)
+    assert world.engine.held == []
+    world.engine.fixed = 100e-6
+    await asyncio.sleep(0.03)
+    jobs, held = world.lanes[0].jobs, len(world.engine.held)
+    assert not clients.done()
+    await clients
+    assert world.lanes[0].jobs == jobs
+    assert len(world.engine.held) > held > 0

@@ -54,7 +54,10 @@ async def test_what_cannot_be_in_time_is_refused_with_503_at_once(world, way):
     assert meaning(caught.value) == (503, "overload")
     assert error_headers(caught.value) == [(b"retry-after", b"4")]
     assert world.observer.sheds == {"deadline": 1}
-    await world.ask(within=4.0)
+    # And what would only just be: something always comes between.
+    with pytest.raises(OverloadError):
+        await world.ask(within=4.0)
+    await world.ask(within=7.0)
     await outcomes(tasks)
     world.assert_idle()
 
@@ -63,13 +66,13 @@ async def test_what_cannot_be_in_time_is_refused_with_503_at_once(world, way):
 @simulated
 async def test_a_call_that_took_longer_than_expected_drops_those_who_would_be_late(world, way):
     world.make(way, fixed=1.0)
-    world.engine.hang_s = 1.0
+    world.engine.hang_s = 1.9
     first = world.asking()
     await asyncio.sleep(0.1)
-    second = world.asking(within=2.5)
+    second = world.asking(within=3.4)
     with pytest.raises(OverloadError, match="an answer takes about"):
         await second
-    assert world.now == pytest.approx(2.0), "before its deadline at 2.6"
+    assert world.now == pytest.approx(2.9), "before its deadline at 3.5"
     await first
     assert world.engine.sizes == [1]
     assert world.observer.sheds == {"deadline": 1}
@@ -101,7 +104,7 @@ async def test_while_a_call_hangs_one_tries_and_the_others_are_refused_at_once(w
     world.make(way, fixed=0.1)
     world.engine.hang_s = 100.0
     with pytest.raises(DeadlineExceededError):
-        await world.ask(within=5.0)
+        await world.ask(within=7.0)
     begun = world.clock.now
     trying = world.asking(within=1.0)
     await asyncio.sleep(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from functools import partial
@@ -190,3 +191,37 @@ def test_cheap_calls_stay_on_the_event_loop_and_need_no_thread(run):
 
     with run() as runner:
         runner.run(main())
+
+
+def spin(seconds):
+    """Keep the interpreter busy."""
+    until_s = time.thread_time() + seconds
+    while time.thread_time() < until_s:
+        pass
+
+
+def test_it_notices_that_a_thread_and_the_event_loop_fight_for_the_interpreter():
+    on_loop = set()
+
+    def engine(batch):
+        on_loop.add(threading.current_thread() is threading.main_thread())
+        spin(3e-3)
+        return {"y": 2 * batch["x"]}
+
+    async def main():
+        batcher = make(engine, interpreted=True)
+
+        async def ask():
+            with contextlib.suppress(OverloadError):
+                await submit(batcher, 1)
+
+        deadline = time.monotonic() + 20
+        while True not in on_loop and time.monotonic() < deadline:
+            asking = [asyncio.create_task(ask()) for _ in range(3)]
+            while not all(task.done() for task in asking):
+                spin(1e-3)
+                await asyncio.sleep(0)
+        await batcher.close()
+
+    asyncio.run(main())
+    assert on_loop == {True, False}

@@ -10,10 +10,18 @@ import sys
 import psutil
 import pytest
 from serving.asgi import make_root
-from serving.refusals import GOOD, V1
+from serving.frames import raw_socket
+from serving.refusals import GOOD, ROW, V1
 from serving.tiny import connect, get, status, until
 
 pytestmark = pytest.mark.e2e
+
+APP = """
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": scope["path"].encode()})
+"""
 
 
 def environment(root):
@@ -56,6 +64,7 @@ def test_with_nothing_packaged_it_says_what_to_run(tmp_path):
 
 def test_it_serves_what_is_packaged(tmp_path):
     root = make_root(tmp_path)
+    (root / "app.py").write_text(APP)
     port = free_port()
     address = f"127.0.0.1:{port}"
     with (tmp_path / "log").open("wb") as log:
@@ -78,6 +87,10 @@ def test_it_serves_what_is_packaged(tmp_path):
         connection.close()
         assert get(address, "/docs.json")[0] == 200
         assert b"headgate_requests_total" in get(address, "/metrics")[1]
+        assert get(address, "/app/x") == (200, b"/app/x")
+        with raw_socket(address, "/ws/late-flights") as peer:
+            peer.say({"id": 1, "instances": [ROW]})
+            assert peer.hear()["release"] == "dev"
         server.terminate()
         assert server.wait(20) == 0
     finally:

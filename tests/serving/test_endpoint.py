@@ -86,7 +86,7 @@ def test_a_fault_of_ours_is_told_without_its_insides(asked, surface, monkeypatch
     assert values(surface, asked.run(post(asked, surface, 1))) == [1.0]
 
 
-def _fail(self, body):
+def _fail(self, *args):
     raise LookupError("a secret")
 
 
@@ -138,6 +138,29 @@ def test_a_deadline_that_cannot_be_met_is_said_at_once(asked, held, surface):
     assert hopeless.status_code in {503, 504}
     assert int(hopeless.headers["retry-after"]) >= 1
     assert {answer.status_code for answer in others} == {200}
+
+
+@pytest.mark.parametrize("surface", PATHS)
+def test_what_would_be_refused_is_not_even_parsed(asked, held, surface):
+    async def nonsense(**headers):
+        return await asked.client.post(PATHS[surface], content=b"{{ no JSON", headers=headers)
+
+    async def main():
+        with held.back():
+            patient = [asyncio.create_task(post(asked, surface, n)) for n in range(9)]
+            await held.waiting(asked, "echo", 1)
+            hopeless = await nonsense(**{"x-headgate-deadline-ms": "0.001"})
+            wrong = await nonsense()
+        return hopeless, wrong, [await task for task in patient]
+
+    asked.run(post(asked, surface, 1))
+    before = outcomes(asked, surface, "overload")
+    hopeless, wrong, patient = asked.run(main())
+    assert hopeless.status_code == 503
+    assert "X-Headgate-Deadline-Ms" in message(surface, hopeless)
+    assert wrong.status_code == 400
+    assert outcomes(asked, surface, "overload") == before + 1
+    assert {answer.status_code for answer in patient} == {200}
 
 
 @pytest.mark.parametrize("surface", PATHS)

@@ -82,6 +82,6 @@ def test_its_page_loads_nothing_from_elsewhere(root):
         assert answer.headers["content-type"].startswith("text/html")
         assert "//" not in answer.text
         parts = re.findall(r'(?:src|href)="\.(.*?)"', answer.text)
-        assert len(parts) == 4
+        assert len(parts) == 5
         for part in parts:
             assert asked.get(part).status_code == 200, part

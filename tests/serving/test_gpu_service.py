@@ -91,8 +91,9 @@ def test_its_answers_are_those_of_the_entry_service(root, tmp_path):
             assert code == 200, told
             there = json.loads(told)
             for each in (there, here[path]):
-                each.pop("release", None)
-                each.pop("parameters", None)
+                if isinstance(each, dict):
+                    each.pop("release", None)
+                    each.pop("parameters", None)
             assert there == here[path]
         assert metric(server.address, "headgate_workers_live", service=NAME) == 1
         assert "runs on the CPU" in (tmp_path / "log").read_text()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving.asgi import make_root, metric, serving_app
+from serving.refusals import told
 
 GETS = [
     "/livez",
@@ -18,17 +19,31 @@ GETS = [
     "/v1/models",
     "/v1/models/late-flights",
     "/v1/models/late-flights/versions/1",
+    "/v1/models/late-flights/metadata",
     "/v2",
     "/v2/health/live",
     "/v2/health/ready",
+    "/v2/models",
     "/v2/models/late-flights",
+    "/v2/models/late-flights/config",
     "/v2/models/late-flights/ready",
+    "/ping",
+    "/health",
+    "/version",
+    "/models",
+    "/models/late-flights",
 ]
 POSTS = [
     "/v1/models/late-flights:predict",
     "/v1/models/late-flights/versions/1:predict",
     "/v2/models/late-flights/infer",
     "/late_flights",
+    "/invocations",
+    "/models/late-flights/invoke",
+    "/predictions/late-flights",
+    "/predictions/late-flights/1",
+    "/v2/repository/index",
+    "/v2/repository/models/late-flights/load",
 ]
 PAGES = ["/", "/docs.json", "/schema.json", "/static_content/swagger-ui.css"]
 SEE = "see /docs.json, /v1/models and /v2 for what there is"
@@ -46,13 +61,15 @@ def said(answer):
     """What, where and the remedy."""
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-headgate-release"] == "test:1"
-    told = answer.json()
-    if "where" in told:
-        assert set(told) == {"error", "where", "remedy"}
-        return told["error"], told["where"], told["remedy"]
-    where, _, rest = told["error"].partition(": ")
-    what, _, remedy = rest.rpartition(" — ")
+    path = protocol(answer.request.url.path)
+    where, what, remedy = told(path, answer.json(), answer.status_code)
     return what, where, remedy
+
+
+def protocol(path):
+    """The path of a protocol with errors of its own, else V1's."""
+    ours = ("/v2", "/models", "/predictions", "/invocations")
+    return path if path.startswith(ours) else "/v1"
 
 
 def to(asked, path, method="GET", kind="http"):
@@ -187,6 +204,22 @@ UNKNOWN = [
     ("/v1/models/late-flights:explain", "no such path", "/v1/models/late-flights:explain", SEE),
     ("/v2/models/late-flights/versions", "no such path", "/v2/models/late-flights/versions", SEE),
     ("/late_flights/submit", "no such path", "/late_flights/submit", SEE),
+    ("/predictions", "no such path", "/predictions", SEE),
+    ("/predictions/nobody", "no model 'nobody'", "/predictions/nobody", MODELS),
+    ("/models/nobody/invoke", "no model 'nobody'", "/models/nobody/invoke", MODELS),
+    (
+        "/predictions/late-flights/2",
+        "no version '2' of late-flights",
+        "/predictions/late-flights/2",
+        VERSION,
+    ),
+    (
+        "/v2/repository/models/nobody/load",
+        "no model 'nobody'",
+        "/v2/repository/models/nobody/load",
+        MODELS,
+    ),
+    ("/invocations/x", "no such path", "/invocations/x", SEE),
 ]
 
 
@@ -196,11 +229,7 @@ def test_an_unknown_path_is_told_what_there_is(asked, method, case):
     path, what, where, remedy = case
     start, body = to(asked, path, method)
     assert start["status"] == 404
-    told = json.loads(body["body"])
-    if path.startswith("/v2"):
-        assert told == {"error": f"{where}: {what} — {remedy}"}
-    else:
-        assert told == {"error": what, "where": where, "remedy": remedy}
+    assert told(protocol(path), json.loads(body["body"]), 404) == (where, what, remedy)
     assert (b"x-headgate-release", b"test:1") in start["headers"]
 
 
@@ -227,7 +256,7 @@ def test_strangers_do_not_grow_the_metrics(asked):
         to(asked, f"/ws/{number}", kind="websocket")
     asked.worker.flush()
     assert labels() == before
-    assert metric("headgate_requests_total", surface="other", outcome="unknown") == refused + 100
+    assert metric("headgate_requests_total", surface="other", outcome="unknown") == refused + 150
 
 
 def test_what_becomes_of_a_request_is_counted(asked):
@@ -256,8 +285,10 @@ def test_what_becomes_of_a_request_is_counted(asked):
         assert metric("headgate_request_seconds_count", **ours) >= 3
 
 
-def test_a_web_socket_is_bentoml_s_to_refuse(asked):
-    assert to(asked, "/livez", kind="websocket")[0]["type"] == "websocket.close"
+def test_a_web_socket_that_is_none_is_told_where_there_are(asked):
+    start, body = to(asked, "/livez", kind="websocket")
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 404)
+    assert "/ws/late-flights" in json.loads(body["body"])["remedy"]
 
 
 @settings(max_examples=200)

@@ -133,7 +133,13 @@ def test_the_request_names_the_outputs_it_wants_and_their_order(echo):
 
 def test_an_answer_names_the_request_the_model_its_version_and_the_release(asked):
     inputs = [column("carrier", ["UA"]), column("distance", [9]), column("wind", [None])]
-    body = {"id": 'seven "7"', "parameters": {"anything": 1}, "inputs": inputs}
+    body = {
+        "id": 'seven "7"',
+        "parameters": {"anything": 1, "content_type": "pd", "sequence_id": 7, "timeout": 5},
+        "model_name": "as KServe's clients send",
+        "inputs": [{**one, "parameters": {"content_type": "str", "headers": {}}} for one in inputs],
+        "outputs": [{"name": "label", "parameters": {"content_type": "str"}}],
+    }
     answer = asked.post(TABLE, json=body)
     told = answer.json()
     assert told["id"] == 'seven "7"'
@@ -176,3 +182,86 @@ def test_a_version_may_be_named(asked):
     body = {"inputs": [column("carrier", ["UA"]), column("distance", [9]), column("wind", [1])]}
     path = "/v2/models/late-flights/versions/1/infer"
     assert asked.post(path, json=body).json() == asked.post(TABLE, json=body).json()
+
+
+def test_the_server_says_what_it_understands_beside_the_protocol(asked):
+    extensions = asked.get("/v2").json()["extensions"]
+    assert extensions == ["binary_tensor_data", "model_configuration", "model_repository"]
+    assert asked.get("/v2/models").json() == {"models": ["breast-cancer", "late-flights"]}
+
+
+def test_a_model_is_configured_as_triton_s_clients_expect(asked, echo):
+    config = asked.get("/v2/models/late-flights/versions/1/config").json()
+    assert (config["name"], config["platform"]) == ("late-flights", "headgate_onnx")
+    # The rows are part of each shape.
+    assert config["max_batch_size"] == 0
+    assert {"name": "carrier", "data_type": "TYPE_STRING", "dims": [-1]} in config["input"]
+    assert {"name": "probabilities", "data_type": "TYPE_FP32", "dims": [-1, 2]} in config["output"]
+    (cube,) = echo.get("/v2/models/echo/config").json()["input"][-1:]
+    assert cube == {"name": "cube", "data_type": "TYPE_INT32", "dims": [-1, 2, 1, 3]}
+
+
+INDEX = "/v2/repository/index"
+
+
+def test_the_repository_shows_what_is_loaded(asked, monkeypatch):
+    ready = [
+        {"name": name, "version": "1", "state": "READY", "reason": ""}
+        for name in ("breast-cancer", "late-flights")
+    ]
+    for body in (b"", b"{}", b'{"ready": false}', b'{"ready": true, "repository_name": ""}'):
+        assert asked.post(INDEX, content=body).json() == ready
+    monkeypatch.setattr(asked.worker.models["late-flights"], "_mismatch", "it answers wrongly")
+    wrong = {**ready[1], "state": "UNAVAILABLE", "reason": "it answers wrongly"}
+    assert asked.post(INDEX).json() == [ready[0], wrong]
+    assert asked.post(INDEX, json={"ready": True}).json() == [ready[0]]
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "what"),
+    [
+        (b"{", 400, "body: invalid JSON"),
+        (b"[]", 400, "body: [] is not understood"),
+        (b'{"ready": 1}', 400, "body: an object is not understood"),
+        (b"[" * 3000, 400, "body: invalid JSON"),
+        (b" " * 70_000, 413, "body: the body has 70000 bytes"),
+    ],
+)
+def test_a_question_to_the_repository_that_is_none(asked, content, status, what):
+    answer = asked.post(INDEX, content=content)
+    assert answer.status_code == status
+    assert answer.json()["error"].startswith(what)
+
+
+def test_too_long_a_question_in_pieces_is_not_waited_for(asked):
+    async def pieces():
+        for _ in range(7):
+            yield b" " * 10_000
+
+    answer = asked.post(INDEX, content=pieces())
+    assert answer.status_code == 413
+    assert asked.post(INDEX, content=b"", headers={"content-type": "text/csv"}).status_code == 415
+
+
+@pytest.mark.parametrize("change", ["load", "unload"])
+def test_a_release_is_not_changed(asked, change):
+    path = f"/v2/repository/models/late-flights/{change}"
+    for content in (b"", b'{"parameters": {"unload_dependents": false}}'):
+        answer = asked.post(path, content=content)
+        assert answer.status_code == 400
+        assert answer.json()["error"].startswith("late-flights: release test:1 is immutable")
+    unknown = asked.post(f"/v2/repository/models/nobody/{change}")
+    assert unknown.status_code == 404
+    assert "no model 'nobody'" in unknown.json()["error"]
+    assert asked.get("/v2/models/late-flights/ready").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "/health/live", "/health/ready", "/models", "/models/late-flights", "/models/x"],
+)
+def test_every_answer_says_whose_it_is(asked, path):
+    answer = asked.get(f"/v2{path}")
+    assert answer.headers["x-headgate-release"] == "test:1"
+    if path.endswith("late-flights"):
+        assert answer.headers["x-headgate-model-version"] == "1"

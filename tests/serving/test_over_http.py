@@ -16,12 +16,13 @@ import httpx
 import psutil
 import pytest
 from serving.asgi import make_root
-from serving.refusals import GOOD, LONG, ROW, tensors
+from serving.refusals import GOOD, INVOCATIONS, LONG, OIP, PREDICTIONS, ROW, TYPED, V1, tensors
 from serving.tiny import connect, get, metric, serving
 
 pytestmark = pytest.mark.e2e
 
-V1, TYPED, OIP = "/v1/models/late-flights:predict", "/late_flights", "/v2/models/late-flights/infer"
+SURFACES = (V1, TYPED, OIP, PREDICTIONS, INVOCATIONS)
+ANY = {**GOOD, INVOCATIONS: GOOD[V1]}
 MB = 1024 * 1024
 IMPATIENT = """
 from headgate.serving.launch import connections
@@ -60,49 +61,72 @@ def talk(address, *pieces):
 
 
 def test_every_surface_answers(server):
-    for path, body in GOOD.items():
-        status, told = post(server.address, path, body)
-        assert status == 200
-        assert told["model_version"] == "1"
-        assert "tiny:1" in (told.get("release"), told.get("parameters", {}).get("release"))
-    for path in ("/livez", "/readyz", "/healthz", "/metrics", "/docs.json", "/schema.json", "/"):
+    for path, body in ANY.items():
+        with contextlib.closing(connect(server.address, 20)) as connection:
+            connection.request("POST", path, body)
+            answer = connection.getresponse()
+            assert answer.status == 200, answer.read()
+            assert answer.headers["X-Headgate-Model-Version"] == "1"
+            assert answer.headers["X-Headgate-Release"] == "tiny:1"
+            told = json.loads(answer.read())
+        if path.startswith(("/v", "/late", "/breast")):
+            assert told["model_version"] == "1"
+            assert "tiny:1" in (told.get("release"), told.get("parameters", {}).get("release"))
+    for path in (
+        "/livez",
+        "/readyz",
+        "/healthz",
+        "/metrics",
+        "/docs.json",
+        "/schema.json",
+        "/",
+        "/ping",
+    ):
         assert get(server.address, path)[0] == 200
 
 
 def bad_requests():
     """Every kind that in-process tests know, over every surface that takes it."""
+    # MLflow's clients write a missing number as NaN, and its server overlooks more columns.
+    fine_for_mlflow = [
+        b'{"instances": [{"carrier": "UA", "distance": 1, "wind": NaN}]}',
+        json.dumps({"instances": [ROW] * 100 + [{**ROW, "gate": 1}]}).encode(),
+    ]
     bodies = [
         b"",
         b"{",
         b"null",
         b'{"instances": []}',
         b'{"instances": [{}]}',
-        b'{"instances": [{"carrier": "UA", "distance": 1, "wind": NaN}]}',
         b"[" * 3000,
         b"\xff" * 2000,
         json.dumps({"instances": [{**ROW, "wind": "nan"}]}).encode(),
         json.dumps({"instances": [ROW, {**ROW, "distance": None}]}).encode(),
-        json.dumps({"instances": [ROW] * 100 + [{**ROW, "gate": 1}]}).encode(),
         json.dumps({"instances": [{**ROW, "carrier": 7}] * 50}).encode(),
         json.dumps({"inputs": tensors(carrier=["UA"], distance=[1], wind=["None"])}).encode(),
         json.dumps({"inputs": tensors(carrier=[LONG], distance=[1.5], wind=[1])}).encode(),
         json.dumps({"inputs": [{"name": []}]}).encode(),
     ]
-    for path in (V1, TYPED, OIP):
-        for body in bodies:
+    for path in SURFACES:
+        for body in bodies if path == INVOCATIONS else [*bodies, *fine_for_mlflow]:
             yield "POST", path, {"content": body}
         yield "POST", path, {"content": b"x" * 100, "headers": {"content-encoding": "gzip"}}
-        yield "POST", path, {"content": GOOD[path], "headers": {"content-type": "text/csv"}}
-        yield "POST", path, {"content": GOOD[path], "headers": {"x-headgate-deadline-ms": "-1"}}
+        yield "POST", path, {"content": ANY[path], "headers": {"content-type": "text/html"}}
+        yield "POST", path, {"content": ANY[path], "headers": {"x-headgate-deadline-ms": "-1"}}
+        yield "POST", path, {"content": b"UA,1\n", "headers": {"content-type": "text/csv"}}
         yield "GET", path, {}
-        yield "PUT", path, {"content": GOOD[path]}
+        yield "PUT", path, {"content": ANY[path]}
         yield "OPTIONS", path, {}
         yield "DELETE", f"{path}/nothing", {}
-        yield "POST", path.replace("late", "early"), {"content": GOOD[path]}
+        yield "POST", path.replace("late", "early"), {"content": ANY[path]}
+    binary = json.dumps({"inputs": [{**tensors(wind=[1])[0], "data": None}]}).encode()
+    for length in ("0", "7", str(len(binary)), "2000000000", "x"):
+        headers = {"inference-header-content-length": length}
+        yield "POST", OIP, {"content": binary + b"\xff" * 7, "headers": headers}
 
 
 def too_large():
-    for path in (V1, TYPED, OIP):
+    for path in SURFACES:
         yield "POST", path, {"content": chunks(b" " * MB, 17)}
 
 
@@ -138,7 +162,8 @@ def test_bad_requests_never_disturb_good_ones(server):
         answer = await client.request(method, path, **request)
         assert 400 <= answer.status_code < 500, (method, path, answer.text)
         if method != "HEAD":
-            assert answer.json()["error"]
+            told = answer.json()
+            assert told.get("error") or told["message"]
 
     async def main():
         limits = httpx.Limits(max_connections=24)
@@ -165,7 +190,7 @@ def head(path=V1, *lines):
 def test_100_mb_that_are_announced_are_refused_before_they_come(server):
     heads = [
         head(path, f"content-length: {100 * MB}", *expect)
-        for path in (V1, TYPED, OIP)
+        for path in SURFACES
         for expect in ([], ["expect: 100-continue"])
     ]
     # Until the server hangs up: nothing else is said, neither "continue" nor "too slow".
@@ -280,7 +305,7 @@ def test_strangers_do_not_grow_the_metrics(server):
     before = series()
     for number in range(30):
         assert get(server.address, f"/scan/{number}")[0] == 404
-        assert b" 403 " in talk(server.address, handshake.format(number).encode())[:20]
+        assert b" 404 " in talk(server.address, handshake.format(number).encode())[:20]
     after = series()
     assert {line for line in after if "pid=" not in line} <= before | {""}
 

@@ -128,6 +128,85 @@ def test_the_models_are_listed_and_described(asked):
     ]
 
 
+COLUMNS = {"carrier": ["UA", None], "distance": [1000, 20], "wind": [5.5, None]}
+ROWS = [dict(zip(COLUMNS, row, strict=True)) for row in zip(*COLUMNS.values(), strict=True)]
+
+
+def test_columns_in_get_columns_out(asked):
+    by_row = asked.post(TABLE, json={"instances": ROWS}).json()
+    answer = asked.post(TABLE, json={"inputs": COLUMNS, "signature_name": "serving_default"})
+    assert answer.status_code == 200
+    told = answer.json()
+    assert told["outputs"]["label"] == [each["label"] for each in by_row["predictions"]]
+    assert told["outputs"]["probabilities"] == [
+        each["probabilities"] for each in by_row["predictions"]
+    ]
+    assert "predictions" not in told
+    assert (told["model_version"], told["release"]) == ("1", "test:1")
+
+
+def test_a_column_may_be_a_matrix_of_one_column(asked):
+    flat = asked.post(TABLE, json={"inputs": COLUMNS}).json()
+    matrices = {name: [[value] for value in values] for name, values in COLUMNS.items()}
+    assert asked.post(TABLE, json={"inputs": matrices}).json() == flat
+
+
+def test_the_only_input_and_the_only_output_need_no_name(asked, tmp_path):
+    x = forest()[1][:3].tolist()
+    named, bare = (asked.post(TENSOR, json={"inputs": each}) for each in ({"x": x}, x))
+    assert bare.json() == named.json()
+    with serving_app(make_echoes(tmp_path, {"echo": (Field(name="x", dtype="float64"),)})) as echo:
+        answer = echo.post("/v1/models/echo:predict", json={"inputs": [0.5, 1]})
+        assert answer.json()["outputs"] == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("body", "where", "what"),
+    [
+        ({"inputs": COLUMNS, "instances": ROWS}, "body", "'instances' is unknown beside inputs"),
+        ({"inputs": []}, "inputs", "a list of 0 is no object"),
+        ({"inputs": 7}, "inputs", "7 is no object"),
+        ({"inputs": {}}, "inputs", "column 'carrier' is missing"),
+        ({"inputs": {**COLUMNS, "gate": ["B2"]}}, "inputs", "column 'gate' is unknown"),
+        ({"inputs": {**COLUMNS, "wind": 5}}, "inputs.wind", "5 is no list"),
+        ({"inputs": {**COLUMNS, "wind": [1]}}, "inputs.wind", "1 rows where another input has 2"),
+        ({"inputs": {**COLUMNS, "wind": [[1], [2, 3]]}}, "inputs.wind[0]", "a list of 1 is no"),
+        ({"inputs": {**COLUMNS, "wind": [1, "x"]}}, "inputs.wind[1]", "'x' is no float64"),
+        ({"inputs": {name: [] for name in COLUMNS}}, "inputs", "no rows"),
+    ],
+)
+def test_columns_that_are_none(asked, body, where, what):
+    answer = asked.post(TABLE, json=body)
+    assert answer.status_code == 400
+    told = answer.json()
+    assert told["where"] == where
+    assert told["error"].startswith(what)
+    assert told["remedy"]
+
+
+def test_too_many_rows_are_too_many_by_column(asked):
+    body = {"inputs": {"carrier": [None] * 10_001, "distance": [1], "wind": [1]}}
+    assert asked.post(TABLE, json=body).status_code == 413
+
+
+def test_a_model_is_described_as_tensorflow_serving_does(asked):
+    for path in ("/v1/models/late-flights", "/v1/models/late-flights/versions/1"):
+        answer = asked.get(f"{path}/metadata")
+        assert answer.headers["x-headgate-model-version"] == "1"
+        told = answer.json()
+        spec = {"name": "late-flights", "signature_name": "", "version": "1"}
+        assert told["model_spec"] == spec
+        signature = told["metadata"]["signature_def"]["signature_def"]["serving_default"]
+        assert signature["method_name"] == "tensorflow/serving/predict"
+        assert signature["inputs"]["carrier"] == {
+            "dtype": "DT_STRING",
+            "tensor_shape": {"dim": [{"size": "-1", "name": ""}], "unknown_rank": False},
+            "name": "carrier",
+        }
+        sizes = signature["outputs"]["probabilities"]["tensor_shape"]["dim"]
+        assert [size["size"] for size in sizes] == ["-1", "2"]
+
+
 def test_a_model_that_cannot_be_trusted_says_so(asked, monkeypatch):
     monkeypatch.setattr(asked.worker.models["late-flights"], "_mismatch", "it answers wrongly")
     about = asked.get("/v1/models/late-flights").json()
@@ -162,7 +241,8 @@ def test_a_model_of_several_tensors_takes_objects(tmp_path):
 
 
 def test_any_registered_name_can_be_asked(tmp_path):
-    names = ["vols en été", "7 dwarfs", "metrics", "a.b-c_d", "class"]
+    clashes = ["metrics", "models", "predictions", "ping", "health", "version", "v1"]
+    names = ["vols en été", "7 dwarfs", "a.b-c_d", "class", *clashes]
     models = {name: (Field(name="x", dtype="float64"),) for name in names}
     with serving_app(make_echoes(tmp_path, models)) as asked:
         assert asked.get("/v1/models").json() == {"models": names}
@@ -170,5 +250,10 @@ def test_any_registered_name_can_be_asked(tmp_path):
             answer = asked.post(f"/v1/models/{name}:predict", json={"instances": [{"x": 0.5}]})
             assert answer.json()["predictions"] == [0.5], name
             assert answer.json()["model_name"] == name
+            told = asked.post(f"/predictions/{name}", json={"x": 0.5})
+            assert told.json() == 0.5
+            assert asked.get(f"/models/{name}").json()[0]["modelName"] == name
         assert asked.get("/metrics").status_code == 200
-        assert asked.post("/model_metrics", json={"instances": [{"x": 1}]}).status_code == 200
+        for name in clashes:
+            typed = asked.post(f"/model_{name}", json={"instances": [{"x": 1}]})
+            assert typed.status_code == 200, name

@@ -86,8 +86,9 @@ class Connection:
 class Echo:
     """Answers the body of the request, if it has one, the short way or the long one."""
 
-    def __init__(self, *, short):
+    def __init__(self, *, short, more=None):
         self.short = short
+        self.more = more
         self.wire = Wire(HEADERS)
         self.took_short = []
 
@@ -105,9 +106,9 @@ class Echo:
                 more = message["more_body"]
         body = body or b"nothing"
         if self.short:
-            await self.wire.answer(body, send)
+            await self.wire.answer(body, send, self.more)
             return
-        headers = [*HEADERS, (b"content-length", b"%d" % len(body))]
+        headers = [*HEADERS, (b"content-length", b"%d" % len(body)), *(self.more or [])]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -161,6 +162,19 @@ def test_the_same_bytes(play):
     assert transport.reading
     answers = [write for write in transport.writes if b" 100 " not in write]
     assert len(answers) == (len(other.writes) if play in LONG else requests)
+
+
+@pytest.mark.parametrize("play", ["a body", "HEAD", "pipelined"])
+@pytest.mark.parametrize("more", [[], [(b"x-what", b"binary"), (b"x-length", b"7")]])
+def test_an_answer_may_have_headers_of_its_own(play, more):
+    async def main(*, short):
+        return await Connection(Echo(short=short, more=more)).send(*PLAY[play])
+
+    said = asyncio.run(main(short=True))
+    assert said == asyncio.run(main(short=False))
+    assert said.count(b"\r\nx-what: binary\r\nx-length: 7\r\n\r\n") == (
+        said.count(b" 200 OK") if more else 0
+    )
 
 
 @pytest.mark.parametrize(

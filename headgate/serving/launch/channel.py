@@ -4,7 +4,8 @@ The launcher holds the listening socket and hands every accepted connection to a
 descriptor (SCM_RIGHTS). So no connection reaches a worker that is hung, not ready or leaving, the
 workers' loads stay even, and one process alone decides when new connections are refused.
 
-Launcher to worker, one byte each: ``c`` comes with a connection; ``d`` says there will be no more:
+Launcher to worker, one byte each: ``c`` comes with a connection, ``g`` with one that speaks gRPC, to
+workers that said they do; ``d`` says there will be no more:
 answer what is open, then exit. End of file means that the launcher is gone.
 
 Worker to launcher, JSON lines of :class:`Report`. Unknown fields are ignored, so that a launcher can
@@ -16,13 +17,14 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
-__all__ = ["Report", "Reports", "hand_over", "incoming", "send_report", "tell_drain"]
+__all__ = ["ForGrpc", "Report", "Reports", "hand_over", "incoming", "send_report", "tell_drain"]
 
 _CONNECTION = b"c"
+_GRPC = b"g"
 _DRAIN = b"d"
 
 
@@ -36,14 +38,26 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of a beat: open connections."""
     received: int = 0
     """Of a beat: connections handed over so far."""
+    grpc: bool = False
+    """Of ``ready``: whether it takes connections that speak gRPC."""
+    grpc_connections: int = 0
+    """Of a beat: those among the open ones that speak gRPC."""
+    grpc_received: int = 0
+    """Of a beat: those among the ones handed over so far."""
     reason: str = ""
     """Of ``retire`` and ``failed``: one line for a person."""
 
 
-def hand_over(channel: socket.socket, connection: socket.socket) -> bool:
+class ForGrpc(NamedTuple):
+    """A connection that speaks gRPC."""
+
+    connection: socket.socket
+
+
+def hand_over(channel: socket.socket, connection: socket.socket, *, grpc: bool = False) -> bool:
     """Give ``connection`` to the worker; False when it cannot take it now."""
     try:
-        socket.send_fds(channel, [_CONNECTION], [connection.fileno()])
+        socket.send_fds(channel, [_GRPC if grpc else _CONNECTION], [connection.fileno()])
     except OSError:  # full, or the worker just died
         return False
     return True
@@ -57,7 +71,9 @@ def tell_drain(channel: socket.socket) -> bool:
         return False
 
 
-def incoming(channel: socket.socket) -> Iterator[socket.socket | Literal["drain", "gone"]]:
+def incoming(
+    channel: socket.socket,
+) -> Iterator[socket.socket | ForGrpc | Literal["drain", "gone"]]:
     """What the launcher sent since the last call; ``channel`` must not block."""
     while True:
         try:
@@ -66,10 +82,10 @@ def incoming(channel: socket.socket) -> Iterator[socket.socket | Literal["drain"
             return
         except OSError:
             data, descriptors = b"", []
-        if data == _CONNECTION and descriptors:
+        if data in (_CONNECTION, _GRPC) and descriptors:
             connection = socket.socket(fileno=descriptors[0])
             connection.setblocking(False)
-            yield connection
+            yield connection if data == _CONNECTION else ForGrpc(connection)
         elif data == _DRAIN:
             yield "drain"
         elif not data:

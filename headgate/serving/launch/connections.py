@@ -7,13 +7,17 @@ once a second a look at every open connection.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-__all__ = ["HEADER_BYTES", "Connection", "Patience", "is_idle"]
+from headgate.serving.launch.turns import ARRIVED, TURNS
+from headgate.serving.launch.websocket import WebSocket
+
+__all__ = ["HEADER_BYTES", "Connection", "Patience", "Refusing", "is_idle"]
 
 _What = Literal["first", "header", "body", "reading"]
 
@@ -29,14 +33,113 @@ ANSWER_S = 30.0
 """For a client to take some of an answer that waits for it."""
 
 
+_TURNS_TO_READ = 2
+"""Of the event loop, from taking a connection to reading what has come on it."""
+
+
+class Refusing(Protocol):
+    """Who can refuse a request to some path before there is one: before its body, task and scope.
+
+    Under overload that decides how much is left for the requests that are answered.
+    """
+
+    def pressed(self) -> bool:
+        """Whether there is so much to do that :meth:`refusal` should be asked."""
+
+    def refusal(self, headers: list[tuple[bytes, bytes]], since: float) -> tuple[int, bytes] | None:
+        """Status and the rest of the answer from its own headers on; None to let it in.
+
+        ``since`` is when the request may have arrived.
+        """
+
+    def let_in(self) -> None:
+        """A request was not refused."""
+
+
+class _Refused:
+    """Stands for a request that was answered when its header was complete."""
+
+    response_started = response_complete = keep_alive = True
+    disconnected = False
+
+    def __init__(self) -> None:
+        self.scope: Any = None
+        self.more_body = True
+        self.message_event = asyncio.Event()
+
+
 class Connection(HttpToolsProtocol):
-    """uvicorn's, with a bound on the header and a count of the bytes received."""
+    """uvicorn's, with a bound on the header, a count of the bytes received and early refusals."""
 
     header_bytes = 0
     received = 0
+    opened: tuple[float, int] | None = None
+    """When the connection itself may have arrived, and the turn in which it was taken."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """See uvicorn. What the app calls ``refusing`` says by path who may refuse early."""
+        super().__init__(*args, **options)
+        self._refusing: Mapping[bytes, Refusing] = getattr(self.app, "refusing", {})
+        self._refused: _Refused | None = None
+
+    def on_headers_complete(self) -> None:
+        """Refuse the request, or begin it."""
+        refusing = self._refusing.get(self.url)
+        since = TURNS.since if self.opened is None else self._first_since(*self.opened)
+        if refusing is not None:
+            if (
+                refusing.pressed()
+                and self._is_plain()
+                and (refusal := refusing.refusal(self.headers, since)) is not None
+            ):
+                self._refuse_early(*refusal)
+                return
+            refusing.let_in()
+        scope: Any = self.scope
+        scope[ARRIVED] = since
+        super().on_headers_complete()
+
+    def _first_since(self, opened: float, turn: int) -> float:
+        """When the first request may have arrived: with its connection, which had to wait too."""
+        self.opened = None
+        if TURNS.count - turn > _TURNS_TO_READ or opened < TURNS.busy_since:
+            return TURNS.since  # it came later than its connection
+        return min(opened, TURNS.since)
+
+    def _refuse_early(self, status: int, rest: bytes) -> None:
+        if self._refused is None:
+            self._refused = _Refused()
+        self._refused.scope = self.scope
+        self._refused.more_body = True
+        self.cycle = self._refused  # type: ignore[assignment]
+        self.transport.write(STATUS_LINE[status] + _head(self.server_state.default_headers) + rest)
+        self.on_response_complete()
+
+    def on_message_complete(self) -> None:
+        """Also of a request that was refused already."""
+        cycle: Any = self.cycle
+        if cycle is self._refused and cycle is not None:
+            cycle.more_body = False
+        else:
+            super().on_message_complete()
+
+    def _is_plain(self) -> bool:
+        """Whether the request is one of those that stay on their connection, one by one."""
+        parser, cycle = self.parser, self.cycle
+        return (
+            parser.get_method() == b"POST"
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and not parser.should_upgrade()
+            and not self.expect_100_continue
+            and (cycle is None or cycle.response_complete)
+            and not self.flow.write_paused
+            and not self.transport.is_closing()
+        )
 
     def data_received(self, data: bytes) -> None:
         """Count, and refuse a header that has grown too long."""
+        TURNS.read(self.loop)
         size = len(data)
         self.received += size
         scope, cycle = self.scope, self.cycle
@@ -68,6 +171,18 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
 
+_last_head: tuple[object, bytes] = (None, b"")
+
+
+def _head(default_headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The server's own headers. uvicorn makes a new list of them once a second."""
+    global _last_head  # noqa: PLW0603  # worth a tenth of what a refusal costs
+    if _last_head[0] is not default_headers:
+        lines = b"".join([b"%b: %b\r\n" % line for line in default_headers])
+        _last_head = (default_headers, lines)
+    return _last_head[1]
+
+
 def in_header(connection: Any) -> bool:
     """Whether a request line or header has begun and is not complete."""
     scope, cycle = connection.scope, connection.cycle
@@ -80,9 +195,9 @@ def in_body(connection: Any) -> bool:
 
 
 def is_idle(connection: Any) -> bool:
-    """Whether nothing was asked that is not answered; a WebSocket always is."""
+    """Whether nothing was asked that is not answered."""
     if not isinstance(connection, HttpToolsProtocol):
-        return True
+        return not (isinstance(connection, WebSocket) and connection.busy)
     cycle = connection.cycle
     answered = cycle is None or cycle.response_complete
     return answered and not connection.pipeline and not in_header(connection)
@@ -115,7 +230,8 @@ class Patience:
         """
         waits = {}
         for connection in list(connections):
-            # A WebSocket has its own pings.
+            if isinstance(connection, WebSocket):
+                connection.look(now)
             if not isinstance(connection, Connection) or not (wait := _waiting(connection, now)):
                 continue
             known = self._waits.get(connection)

@@ -6,12 +6,14 @@ import os
 
 from headgate.serving.launch.scratch import Scratch
 
-__all__ = ["PARENT", "RELEASE", "environment"]
+__all__ = ["DRAIN_S", "GRPC", "PARENT", "RELEASE", "environment"]
 
 PARENT = "HEADGATE_LAUNCHER_PID"
 """Set by the launcher for its workers: its own process id."""
 RELEASE = "HEADGATE_RELEASE"
 DRAIN_S = "HEADGATE_DRAIN_S"
+GRPC = "HEADGATE_GRPC"
+"""Set to 1 by a launcher that listens for gRPC."""
 _THREADS = (
     "HEADGATE_THREADS",
     "OMP_NUM_THREADS",
@@ -25,7 +27,13 @@ _THREADS = (
 
 
 def environment(
-    scratch: Scratch, *, threads: int, release: str, drain_s: float, exported: bool
+    scratch: Scratch,
+    *,
+    threads: int,
+    release: str,
+    drain_s: float,
+    exported: bool,
+    grpc: bool = False,
 ) -> dict[str, str]:
     """What every worker of a server has in its environment, beside what the launcher has.
 
@@ -39,6 +47,7 @@ def environment(
             PARENT: str(os.getpid()),
             RELEASE: release,
             DRAIN_S: f"{drain_s:g}",
+            GRPC: str(int(grpc)),
             "PROMETHEUS_MULTIPROC_DIR": str(scratch.metrics),
             "TMPDIR": str(scratch.temporary),
             "BENTOML_DO_NOT_TRACK": "True",

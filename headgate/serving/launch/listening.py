@@ -13,15 +13,19 @@ from pathlib import Path
 
 from headgate.errors import PortInUseError, ServingError
 
-__all__ = ["holder_of", "listen_tcp", "listen_unix", "refuse_new"]
+__all__ = ["GRPC_SETTING", "holder_of", "listen_tcp", "listen_unix", "refuse_new"]
 
 BACKLOG = 2048
+HTTP_SETTING = "--port or HEADGATE_PORT"
+GRPC_SETTING = "--grpc-port or HEADGATE_GRPC_PORT"
 _SO_ATTACH_FILTER = 26
 _CONNECT_S = 0.3
 
 
-def listen_tcp(host: str, port: int) -> socket.socket:
+def listen_tcp(host: str, port: int, setting: str = HTTP_SETTING) -> socket.socket:
     """Listen on ``host:port``, shared with nobody; port 0 takes a free one.
+
+    ``setting`` is where another port can be chosen.
 
     Without SO_REUSEPORT the kernel lets no second socket listen on an address of ours, 0.0.0.0
     against 127.0.0.1 included. It does let one listen on ``[::1]`` beside our 127.0.0.1, and then
@@ -38,7 +42,7 @@ def listen_tcp(host: str, port: int) -> socket.socket:
             f"no such address ({error})", where=host, remedy="give an address of this machine"
         ) from None
     if port and (rival := _answering(str(address[0]), port)):
-        raise _in_use(rival, port)
+        raise _in_use(rival, port, setting)
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         # Only past TIME_WAIT: on Linux it never admits a second listener.
@@ -50,7 +54,7 @@ def listen_tcp(host: str, port: int) -> socket.socket:
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:
-            raise _in_use(host, port) from None
+            raise _in_use(host, port, setting) from None
         raise ServingError(
             f"cannot listen: {error.strerror}",
             where=f"{host}:{port}",
@@ -123,9 +127,9 @@ def _answering(host: str, port: int) -> str:
     return ""
 
 
-def _in_use(host: str, port: int) -> PortInUseError:
+def _in_use(host: str, port: int, setting: str) -> PortInUseError:
     return PortInUseError(
         f"port {port} is in use by {holder_of(port)}",
         where=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
-        remedy="stop it, or choose another port with --port or HEADGATE_PORT",
+        remedy=f"stop it, or choose another port with {setting}",
     )

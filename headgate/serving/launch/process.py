@@ -32,6 +32,7 @@ class _Ready(msgspec.Struct, frozen=True):
     http: str
     pid: int
     load_time_s: float
+    grpc: str = ""
 
 
 class ServerProcess:
@@ -42,6 +43,8 @@ class ServerProcess:
         self.log = log
         self.address = ""
         """``host:port`` of HTTP, once :meth:`wait_ready` has returned."""
+        self.grpc = ""
+        """The same of gRPC; empty where there is none."""
         self.load_time_s = 0.0
         """Seconds from its start until it was ready, once it was."""
         self._process = process
@@ -76,6 +79,7 @@ class ServerProcess:
             alive = self.alive  # before the log: its last line may come in between
             if ready := self._ready_line():
                 self.address, self.load_time_s = ready.http, ready.load_time_s
+                self.grpc = ready.grpc
                 return
             if not alive:
                 raise self._failure("the server did not start")
@@ -140,6 +144,7 @@ def start(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
+    grpc_port: int | None = None,
     workers: int = 1,
     threads: int = 1,
     release: str,
@@ -150,13 +155,16 @@ def start(
 ) -> ServerProcess:
     """Start a launcher that outlives this program; its output goes to the end of ``log``.
 
-    Port 0 takes a free one, told by :attr:`ServerProcess.address`. ``env`` is added to this
+    Port 0 takes a free one, told by :attr:`ServerProcess.address`; without ``grpc_port`` there is no
+    gRPC. ``env`` is added to this
     program's environment. Raises :class:`ServingError` when there can be no process or log.
     """
     import psutil
 
     command = [sys.executable, "-m", "headgate.serving.launcher", str(path)]
     command += ["--host", host, "--port", str(port), "--workers", str(workers)]
+    if grpc_port is not None:
+        command += ["--grpc-port", str(grpc_port)]
     command += ["--threads", str(threads), "--release", release]
     command += ["--drain-s", str(drain_s), "--ready-timeout-s", str(ready_timeout_s)]
     try:

@@ -1,56 +1,54 @@
-"""The Open Inference Protocol, version 2: REST with tensors in JSON.
+"""The Open Inference Protocol, version 2: REST with tensors in JSON, or in binary after it.
 
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 
 A column of a table is a tensor of shape ``[rows]`` or ``[rows, 1]``. Data may be flat, row by row,
-or nested like the shape. JSON null stands for a missing value where the input is nullable.
+or nested like the shape. JSON null stands for a missing value where the input is nullable; in
+binary NaN does, and a string cannot be missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import chain
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import orjson
 
 from headgate.errors import HeadgateError, InputError
-from headgate.predictor import Batch, Field, Outputs, values_to_array
-from headgate.serving.http import check_rows, loads
-from headgate.serving.surface import Asked
+from headgate.predictor import Array, Batch, Field, Outputs, values_to_array
+from headgate.serving.http import Head, MediaTypeError, accept_json, accept_plain, check_rows, loads
+from headgate.serving.protocols.asking import check_output, input_field, rows_of
+from headgate.serving.protocols.oip_binary import BINARY, JSON_BYTES, Blobs, json_length
+from headgate.serving.protocols.tensors import (
+    DATATYPES,
+    flattened,
+    from_binary,
+    item_bytes,
+    shown,
+    tensor_shape,
+    to_binary,
+)
+from headgate.serving.surface import Asked, Told
 
 if TYPE_CHECKING:
     from headgate.serving.model import Model
 
-__all__ = ["Tensors", "metadata", "server"]
+__all__ = ["Tensors", "problem"]
 
-DATATYPES = {
-    "bool": "BOOL",
-    "uint8": "UINT8",
-    "int32": "INT32",
-    "int64": "INT64",
-    "float32": "FP32",
-    "float64": "FP64",
-    "string": "BYTES",
-}
-_INTEGERS = {"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"}
-_NUMBERS = _INTEGERS | {"FP16", "FP32", "FP64"}
-_ACCEPTED = {
-    "bool": {"BOOL"},
-    "string": {"BYTES"},
-    "uint8": _INTEGERS,
-    "int32": _INTEGERS,
-    "int64": _INTEGERS,
-    "float32": _NUMBERS,
-    "float64": _NUMBERS,
-}
-_KNOWN = {"id", "parameters", "inputs", "outputs"}
+# Clients of KServe name the model in the body too; the path is what counts.
+_KNOWN = {"id", "parameters", "inputs", "outputs", "model_name", "model_version"}
 _TENSOR = {"name", "shape", "datatype", "parameters", "data"}
+_DATA = b'"data":'
 _ID = (str, type(None))
-_LONG = (str, list, dict)
+_NONE: frozenset[str] = frozenset()
+_EVERY: tuple[Any, ...] = (None, [])
+"""``outputs`` of a request that wants them all."""
 _REMEDY = 'send {"inputs": [{"name", "shape", "datatype", "data"}, …]}'
+
+
+_Wanted: TypeAlias = tuple[str | None, list[str], frozenset[str]]
+"""How a request wants its answer: its id, the outputs, and those in binary among them."""
 
 
 class Tensors:
@@ -63,7 +61,7 @@ class Tensors:
         signature = model.signature
         self._max_rows = model.max_rows
         self._fields = {field.name: field for field in signature.inputs}
-        self._outputs = {field.name: field for field in signature.outputs}
+        self._names = [field.name for field in signature.outputs]
         self._head = orjson.dumps(
             {
                 "model_name": model.name,
@@ -75,14 +73,31 @@ class Tensors:
             field.name: (
                 b'{"name":%b,"datatype":"%b","shape":['
                 % (orjson.dumps(field.name), DATATYPES[field.dtype].encode()),
-                b"".join(b",%d" % size for size in field.shape) + b'],"data":',
+                b"".join(b",%d" % size for size in field.shape) + b"]," + _DATA,
             )
             for field in signature.outputs
         }
 
-    def decode(self, body: bytes) -> Asked:
+    def accept(self, head: Head) -> None:
         """See :class:`headgate.serving.surface.Surface`."""
-        request = loads(body)
+        try:
+            accept_json(head)
+        except MediaTypeError:
+            # Triton's asynchronous client calls all that it sends bytes, JSON too.
+            if JSON_BYTES not in head and head.get(b"content-type") != BINARY[1]:
+                raise
+            accept_plain(head)
+
+    def decode(self, body: bytes, head: Head) -> Asked:
+        """See :class:`headgate.serving.surface.Surface`."""
+        blobs = None
+        text: bytes | memoryview = body
+        if JSON_BYTES in head:
+            length = json_length(head[JSON_BYTES], body)
+            if length == 0:
+                return self._raw(body)
+            text, blobs = memoryview(body)[:length], Blobs(body, length)
+        request = loads(text)
         if type(request) is not dict or type(request.get("inputs")) is not list:
             raise InputError("there is no list of inputs", where="body", remedy=_REMEDY)
         if not _KNOWN.issuperset(request):
@@ -90,205 +105,144 @@ class Tensors:
             raise InputError(f"{extra[:60]!r} is unknown", where="body", remedy=_REMEDY)
         batch: Batch = {}
         for index, tensor in enumerate(request["inputs"]):
-            self._take(tensor, f"inputs[{index}]", batch)
-        rows = self._rows(batch)
-        request_id = request.get("id")
-        if type(request_id) not in _ID:
-            raise InputError(f"{_shown(request_id)} is no id", where="id", remedy="send a string")
-        return Asked(batch, rows, (request_id, self._wanted(request.get("outputs"))))
+            self._take(tensor, f"inputs[{index}]", batch, blobs)
+        if blobs is not None:
+            blobs.close()
+        return Asked(batch, rows_of(self._fields, batch), self._wanted(request))
 
-    def encode(self, outputs: Outputs, asked: Asked) -> bytes:
+    def encode(self, outputs: Outputs, asked: Asked) -> bytes | Told:
         """See :class:`headgate.serving.surface.Surface`."""
-        request_id, wanted = asked.details
+        request_id, wanted, binary = asked.details
         rows = b"%d" % asked.rows
         parts = []
+        blobs: list[bytes | memoryview] = []
         for name in wanted:
             array = outputs[name]
             before, after = self._tensors[name]
+            if binary and name in binary:
+                blobs.append(to_binary(array))
+                size = b'"parameters":{"binary_data_size":%d}}' % len(blobs[-1])
+                parts.append(before + rows + after.removesuffix(_DATA) + size)
+                continue
             data = array.tolist() if array.dtype.kind == "O" else np.ascontiguousarray(array)
             flat = data if type(data) is list else data.reshape(-1)
-            parts.append(
-                before + rows + after + orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY) + b"}"
-            )
-        head = self._head
+            content = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)
+            parts.append(before + rows + after + content + b"}")
+        told = self._head
         if request_id is not None:
-            head += b',"id":' + orjson.dumps(request_id)
-        return head + b',"outputs":[' + b",".join(parts) + b"]}"
+            told += b',"id":' + orjson.dumps(request_id)
+        told += b',"outputs":[' + b",".join(parts) + b"]}"
+        if not blobs:
+            return told
+        length = (JSON_BYTES, b"%d" % len(told))
+        return Told(b"".join([told, *blobs]), [BINARY, length])
 
     def problem(self, error: HeadgateError) -> bytes:
         """See :class:`headgate.serving.surface.Surface`."""
-        return orjson.dumps({"error": str(error)})
+        return problem(error)
 
-    def _take(self, tensor: Any, where: str, batch: Batch) -> None:
+    def _take(self, tensor: Any, where: str, batch: Batch, blobs: Blobs | None) -> None:
         """Add one tensor of the request to the batch."""
         if type(tensor) is not dict or not _TENSOR.issuperset(tensor):
             raise InputError("not a tensor", where=where, remedy=_REMEDY)
-        name = tensor.get("name")
-        field = self._fields.get(name) if type(name) is str else None
-        if field is None:
-            known = ", ".join(list(self._fields)[:20])
-            raise InputError(
-                f"input {_shown(name)} is unknown",
-                where=f"{where}.name",
-                remedy=f"known: {known}",
-            )
-        if name in batch:
-            raise InputError(f"input {name!r} is there twice", where=where, remedy="send it once")
-        datatype = tensor.get("datatype")
-        if type(datatype) is not str or datatype not in _ACCEPTED[field.dtype]:
-            raise InputError(
-                f"{_shown(datatype)} is not what it takes",
-                where=f"{where}.datatype",
-                remedy=f"send {DATATYPES[field.dtype]}",
-            )
+        name, datatype = tensor.get("name"), tensor.get("datatype")
+        field = input_field(self._fields, name, datatype, batch, where)
         data = tensor.get("data")
         if type(data) is not list:
-            binary = "binary_data_size" in _parameters(tensor)
-            raise InputError(
-                "binary tensors are not understood" if binary else "it holds no list",
-                where=f"{where}.data",
-                remedy="send the values as a JSON list",
-            )
-        shape = _shape(field, tensor.get("shape"), where)
+            batch[field.name] = self._binary(field, tensor, where, blobs)
+            return
+        shape = tensor_shape(field, tensor.get("shape"), where)
         check_rows(shape[0], self._max_rows)
-        array = values_to_array(field, _flattened(data, shape, where), where=f"{where}.data")
+        array = values_to_array(field, flattened(data, shape, where), where=f"{where}.data")
         batch[field.name] = array.reshape(shape) if field.shape else array
 
-    def _rows(self, batch: Batch) -> int:
-        """How many rows all the inputs have."""
-        if len(batch) != len(self._fields):
-            field = next(field for name, field in self._fields.items() if name not in batch)
+    def _binary(
+        self, field: Field, tensor: dict[str, Any], where: str, blobs: Blobs | None
+    ) -> Array:
+        """A tensor whose data is no list."""
+        parameters = _parameters(tensor)
+        if "shared_memory_region" in parameters:
             raise InputError(
-                f"input {field.name!r} is missing",
-                where="inputs",
-                remedy=f"send a tensor of {DATATYPES[field.dtype]}",
+                "shared memory is not read here", where=where, remedy="send the data itself"
             )
-        counts = {len(array) for array in batch.values()}
-        if counts == {0}:
-            raise InputError("no rows", where="inputs", remedy="send at least one")
-        if len(counts) > 1:
-            found = ", ".join(f"{name} {len(array)}" for name, array in batch.items())
+        if "binary_data_size" not in parameters or tensor.get("data") is not None:
             raise InputError(
-                f"inputs differ in their rows: {found}",
-                where="inputs",
-                remedy="send as many rows for every input",
+                "it holds no list",
+                where=f"{where}.data",
+                remedy="send the values as a JSON list, or behind the JSON with binary_data_size",
             )
-        return counts.pop()
+        if blobs is None:
+            raise InputError(
+                "the tensor is binary, and nothing says where the JSON ends",
+                where=where,
+                remedy="send the header Inference-Header-Content-Length",
+            )
+        shape = tensor_shape(field, tensor.get("shape"), where)
+        check_rows(shape[0], self._max_rows)
+        data = blobs.take(parameters["binary_data_size"], where)
+        return from_binary(field, tensor["datatype"], data, shape, f"{where}.data")
 
-    def _wanted(self, outputs: Any) -> list[str]:
-        """The names of the outputs asked for."""
-        if outputs is None:
-            return list(self._outputs)
+    def _raw(self, body: bytes) -> Asked:
+        """A body that is the only input's data and nothing else; the answer is binary too."""
+        field = next(iter(self._fields.values()))
+        item = item_bytes(field)
+        if len(self._fields) > 1 or item is None:
+            raise InputError(
+                "a body without JSON is for a model of one input of numbers",
+                where="header Inference-Header-Content-Length",
+                remedy=_REMEDY,
+            )
+        row = item * prod(field.shape)
+        rows, rest = divmod(len(body), row)
+        if rest or not rows:
+            raise InputError(
+                f"{len(body)} bytes are no whole rows",
+                where="body",
+                remedy=f"send {row} bytes a row",
+            )
+        check_rows(rows, self._max_rows)
+        shape = [rows, *field.shape]
+        array = from_binary(field, DATATYPES[field.dtype], memoryview(body), shape, "body")
+        return Asked({field.name: array}, rows, (None, self._names, frozenset(self._names)))
+
+    def _wanted(self, request: dict[str, Any]) -> _Wanted:
+        request_id = request.get("id")
+        if type(request_id) not in _ID:
+            raise InputError(f"{shown(request_id)} is no id", where="id", remedy="send a string")
+        binary = "parameters" in request and _parameters(request).get("binary_data_output") is True
+        outputs = request.get("outputs")
+        if outputs:
+            chosen = self._chosen(outputs, binary=binary)
+            return request_id, list(chosen), frozenset(name for name in chosen if chosen[name])
+        if outputs not in _EVERY:
+            raise _no_list(outputs)
+        return request_id, self._names, frozenset(self._names) if binary else _NONE
+
+    def _chosen(self, outputs: Any, *, binary: bool) -> dict[str, bool]:
+        """The outputs that are asked for, and whether in binary."""
         if type(outputs) is not list:
-            raise InputError(
-                f"{_shown(outputs)} is no list",
-                where="outputs",
-                remedy='send [{"name": output}, …]',
-            )
-        names: list[str] = []
+            raise _no_list(outputs)
+        chosen: dict[str, bool] = {}
         for index, output in enumerate(outputs):
-            name = output.get("name") if type(output) is dict else None
-            if type(name) is not str or name not in self._outputs:
-                raise InputError(
-                    f"output {_shown(name)} is unknown",
-                    where=f"outputs[{index}].name",
-                    remedy=f"known: {', '.join(self._outputs)}",
-                )
-            if name in names:
-                # A short list of many would make an answer as long as one likes.
-                raise InputError(
-                    f"output {name!r} is there twice",
-                    where=f"outputs[{index}].name",
-                    remedy="ask for it once",
-                )
-            if _parameters(output).get("binary_data"):
-                raise InputError(
-                    "binary tensors are not sent", where=f"outputs[{index}]", remedy="ask for JSON"
-                )
-            names.append(name)
-        return names or list(self._outputs)
+            where = f"outputs[{index}]"
+            name: Any = output.get("name") if type(output) is dict else None
+            parameters = _parameters(output) if type(output) is dict else {}
+            check_output(self._names, name, chosen, parameters, where)
+            chosen[name] = parameters.get("binary_data", binary) is True
+        return chosen
 
 
-def _shape(field: Field, shape: Any, where: str) -> list[int]:
-    wanted = list(field.shape)
-    if (
-        type(shape) is not list
-        or not all(type(size) is int and size >= 0 for size in shape)
-        or (shape[1:] != wanted and (wanted or shape[1:] != [1]))
-        or not shape
-    ):
-        sizes = ", ".join(["rows", *map(str, wanted)])
-        raise InputError(
-            f"{_shown(shape)} is not its shape",
-            where=f"{where}.shape",
-            remedy=f"send [{sizes}]",
-        )
-    return shape
+def problem(error: HeadgateError) -> bytes:
+    """The body of an error."""
+    return orjson.dumps({"error": str(error)})
 
 
-def _flattened(data: list[Any], shape: list[int], where: str) -> list[Any]:
-    """Values row by row, as many as the shape says, nested like it or not at all."""
-    size = prod(shape)
-    if len(data) == size and not (data and type(data[0]) is list):
-        return data
-    flat: list[Any] = data
-    inner = shape[1:]
-    while len(flat) == prod(shape[: len(shape) - len(inner)]):
-        if not inner:
-            return flat
-        if not all(type(item) is list and len(item) == inner[0] for item in flat):
-            break
-        flat = list(chain.from_iterable(flat))
-        inner = inner[1:]
-    raise InputError(
-        f"a list of {len(data)} does not have the shape {shape}",
-        where=f"{where}.data",
-        remedy=f"send {size} values, or lists nested like the shape",
+def _no_list(outputs: Any) -> InputError:
+    return InputError(
+        f"{shown(outputs)} is no list", where="outputs", remedy='send [{"name": output}, …]'
     )
 
 
 def _parameters(of: dict[str, Any]) -> dict[str, Any]:
     found = of.get("parameters")
     return found if type(found) is dict else {}
-
-
-def _shown(value: Any) -> str:
-    """A short name of what JSON said, however long or deep."""
-    if type(value) is str:
-        return repr(value[:60])
-    if type(value) is dict:
-        return "an object"
-    if type(value) is list and (len(value) > 8 or any(type(item) in _LONG for item in value)):
-        return f"a list of {len(value)}"
-    return orjson.dumps(value).decode()
-
-
-def metadata(model: Model) -> bytes:
-    """``GET /v2/models/{name}``."""
-    signature = model.signature
-    return orjson.dumps(
-        {
-            "name": model.name,
-            "versions": [model.version],
-            "platform": f"headgate_{model.predictor.engine}",
-            "inputs": [_described(field) for field in signature.inputs],
-            "outputs": [_described(field) for field in signature.outputs],
-            "parameters": {"release": model.release},
-        }
-    )
-
-
-def server(release: str, models: Mapping[str, Model]) -> bytes:
-    """``GET /v2``."""
-    return orjson.dumps(
-        {
-            "name": "headgate",
-            "version": release,
-            "extensions": [],
-            "parameters": {"models": ",".join(models)},
-        }
-    )
-
-
-def _described(field: Field) -> dict[str, Any]:
-    return {"name": field.name, "datatype": DATATYPES[field.dtype], "shape": [-1, *field.shape]}

@@ -1,0 +1,1 @@
+"""What OpenAPI says of each protocol, made from a model's signature and its reference rows."""
