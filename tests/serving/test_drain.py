@@ -128,10 +128,10 @@ def test_bentoml_serve_refuses_politely_while_it_drains(tmp_path):
             until(lambda: status(address) == 200, 30)
             with contextlib.closing(connect(address)) as idle:
                 assert ask(idle, "/echo")[0] == 200
-                slow = pool.submit(get, address, "/echo?wait=2")
+                slow = pool.submit(get, address, "/echo?wait=4", 20)
                 time.sleep(0.3)
                 child.terminate()
-                until(lambda: status(address) == 503, 2)
+                until(lambda: status(address) == 503, 4)
                 idle.request("GET", "/echo")
                 response = idle.getresponse()
                 assert (response.status, response.getheader("connection")) == (503, "close")
