@@ -225,8 +225,12 @@ class _Server(uvicorn.Server):
             if isinstance(connection, Connection):
                 connection.app = self.config.loaded_app
 
-    async def _finish(self, *, keep_idle_s: float) -> None:
-        """Wait until everything is answered, for at most the drain time."""
+    async def _finish(self, *, keep_idle_s: float | None) -> None:
+        """Wait until everything is answered, for at most the drain time.
+
+        Connections without a request are kept for ``keep_idle_s``, or for as long as another is
+        being answered.
+        """
         loop = asyncio.get_running_loop()
         state = self.server_state
         start = loop.time()
@@ -238,9 +242,10 @@ class _Server(uvicorn.Server):
                     "cutting off %d connections after the drain time", self._open_connections
                 )
                 break
-            if now > start + keep_idle_s:
-                for connection in list(state.connections):
-                    if is_idle(connection):
+            if keep_idle_s is None or now > start + keep_idle_s:
+                idle = [connection for connection in state.connections if is_idle(connection)]
+                if keep_idle_s is not None or len(idle) == len(state.connections):
+                    for connection in idle:
                         connection.shutdown()
             if now > looked + 1:
                 looked = now
@@ -384,7 +389,7 @@ class DevelopmentServer(_Server):
         self._route_to(_refuse)
         self._say_close()
         self._grpc.stop(refusing=False)
-        await self._finish(keep_idle_s=0)
+        await self._finish(keep_idle_s=None)
         for server in self.servers:
             server.close()
         await self._stop_app()
