@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.harness import wrk
 from benchmarks.harness.environments import HOME, ROOT, NotInstalledError
 from benchmarks.harness.forest import Engine, Forest, make_forest
-from benchmarks.harness.goals import ALONE, TWO_WORKERS
+from benchmarks.harness.goals import ALONE, WORKERS
 from benchmarks.harness.measure import Plan, measure, measure_alone
 from benchmarks.harness.process import NotStartedError
 from benchmarks.harness.protocols import WrongAnswerError
@@ -37,6 +37,8 @@ from benchmarks.harness.report import (
 from benchmarks.harness.servers import SERVERS, Server, serve, told_version
 
 FULL = Plan(rounds=3, seconds=3, warmup_s=1, rate=200)
+_MANY = 64
+"""Rows of a request that is to show how workers scale."""
 QUICK = Plan(rounds=1, seconds=1, warmup_s=1, rate=200)
 
 
@@ -46,14 +48,15 @@ class Job:
 
     server: Server
     engine: Engine
-    workers: int = 1
+    scaling: int | None = None
+    """So many workers, anywhere, asked for many rows at a time; else one with a core of its own."""
 
     @property
     def name(self) -> str:
         """In words."""
         model = {"onnx": CONVERTED, "sklearn": UNCONVERTED}[self.engine]
-        workers = "" if self.workers == 1 else f", {self.workers} workers"
-        return f"{self.server.name} ({model}{workers})"
+        name = self.server.name if self.scaling is None else WORKERS[self.scaling]
+        return f"{name} ({model})"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,25 +121,29 @@ def _installed(servers: Sequence[Server], results: Results) -> list[Server]:
 
 
 def _jobs(servers: Sequence[Server]) -> list[Job]:
-    """Converted and unconverted; of Headgate also two workers on the latter."""
+    """Converted and unconverted; of Headgate also one and two workers on the latter."""
     jobs = [
         Job(server=server, engine=engine)
         for engine in ("onnx", "sklearn")
         for server in servers
         if engine in server.engines
     ]
-    two = [Job(server=server, engine="sklearn", workers=2) for server in servers if server.own]
-    return jobs + two
+    own = [server for server in servers if server.own]
+    return jobs + [
+        Job(server=server, engine="sklearn", scaling=count) for server in own for count in WORKERS
+    ]
 
 
 def _measure(job: Job, forest: Forest, plan: Plan, scratch: Path, results: Results) -> str:
     """One round of one server; returns what is to be told of it."""
-    folder = scratch / f"{job.server.name}-{job.engine}-{job.workers}"
+    folder = scratch / f"{job.server.name}-{job.engine}-{job.scaling}"
     alone = job.engine == "onnx"
     targets = job.server.targets if alone else job.server.targets[:1]
     said = []
     try:
-        with serve(job.server, forest, job.engine, folder, workers=job.workers) as running:
+        with serve(
+            job.server, forest, job.engine, folder, workers=job.scaling or 1, apart=not job.scaling
+        ) as running:
             for target in targets:
                 measured = measure(
                     running,
@@ -144,10 +151,11 @@ def _measure(job: Job, forest: Forest, plan: Plan, scratch: Path, results: Resul
                     forest,
                     plan,
                     folder,
-                    connections=plan.connections if job.workers == 1 else plan.connections[-1:],
+                    connections=plan.connections[-1:] if job.scaling else plan.connections,
                     open_loop=alone,
+                    batch=_MANY if job.scaling else 1,
                 )
-                name = target.name if job.workers == 1 else TWO_WORKERS
+                name = WORKERS[job.scaling] if job.scaling else target.name
                 results.add(job.engine, name, measured)
                 said.append(" / ".join(f"{each['rps']:,.0f}" for each in measured.closed.values()))
     except (NotStartedError, WrongAnswerError, wrk.WrkError, OSError, HTTPException) as error:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["ALONE", "GOALS", "TWO_WORKERS", "Goal", "Judged", "judge", "medians", "ratio"]
+__all__ = ["ALONE", "GOALS", "WORKERS", "Goal", "Judged", "judge", "medians", "ratio"]
 
 Model = Literal["onnx", "sklearn"]
 Rounds = Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]
@@ -15,7 +15,8 @@ Rounds = Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]
 
 ALONE = "model-alone"
 """The estimator without a server: the calls a second that there could be at one connection."""
-TWO_WORKERS = "headgate-2-workers"
+WORKERS = {1: "headgate-1-worker", 2: "headgate-2-workers"}
+"""Beside each other, with requests of many rows: with few, the calls are the limit, not the rows in them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,7 @@ GOALS = (
     Goal(of="headgate-grpc", over="bare-grpc", at="16", at_least=1),
     Goal(of="headgate", over="pytriton", at="64", at_least=1.5, model="sklearn"),
     Goal(of="headgate", over=ALONE, at="1", at_least=0.85, model="sklearn"),
-    Goal(of=TWO_WORKERS, over="headgate", at="64", at_least=1.7, model="sklearn"),
+    Goal(of=WORKERS[2], over=WORKERS[1], at="64", at_least=1.7, model="sklearn"),
 )
 
 

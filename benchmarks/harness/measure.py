@@ -55,12 +55,17 @@ def measure(
     *,
     connections: Sequence[int],
     open_loop: bool,
+    batch: int = 1,
 ) -> Round:
     """Load one endpoint of a server that runs; raises :class:`wrk.WrkError`.
 
-    Of a WebSocket, ``connections`` are messages in flight on a single one.
+    Of a WebSocket, ``connections`` are messages in flight on a single one. ``batch`` are the rows of
+    a request.
     """
-    rows = [body_of(target.kind, forest.rows[i : i + 1]) for i in range(len(forest.rows))]
+    rows = [
+        body_of(target.kind, forest.rows.take(range(start, start + batch), 0, mode="wrap"))
+        for start in range(len(forest.rows))
+    ]
     bodies = folder / f"{target.name}.bodies"
     bodies.write_bytes(b"\n".join(rows) + b"\n")
     url = f"http://{HOST}:{server.port}{target.path}"

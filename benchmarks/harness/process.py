@@ -23,6 +23,7 @@ HOST = "127.0.0.1"
 READY_S = 90.0
 """A server that has not answered by then will not."""
 STOP_S = 15.0
+_CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 class NotStartedError(Exception):
@@ -94,8 +95,12 @@ def running(
     cwd: Path,
     log: Path,
     check: Callable[[], None],
+    apart: bool = True,
 ) -> Iterator[Running]:
     """Start ``command``; ready once ``check`` raises nothing of ``OSError`` or ``HTTPException``.
+
+    With ``apart``, load comes from the last core, and the server has the others: where both may be
+    anywhere, half of what is measured is where the scheduler happens to put them.
 
     Raises :class:`NotStartedError` with the end of the log.
     """
@@ -111,6 +116,7 @@ def running(
             stderr=output,
             start_new_session=True,
         )
+    _place(child.pid, apart=apart)
     family: list[psutil.Process] = []
     try:
         process = psutil.Process(child.pid)
@@ -122,6 +128,15 @@ def running(
         family = started.family
     finally:
         _stop(child, family)
+
+
+def _place(server: int, *, apart: bool) -> None:
+    """Give the server, which has no threads yet, its cores, and this process its own."""
+    if len(_CORES) < 2:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.sched_setaffinity(server, _CORES[:-1] if apart else _CORES)
+    os.sched_setaffinity(0, _CORES[-1:] if apart else _CORES)
 
 
 def _await(

@@ -202,9 +202,17 @@ SERVERS = (
 
 @contextlib.contextmanager
 def serve(
-    server: Server, forest: Forest, engine: Engine, folder: Path, *, workers: int = 1
+    server: Server,
+    forest: Forest,
+    engine: Engine,
+    folder: Path,
+    *,
+    workers: int = 1,
+    apart: bool = True,
 ) -> Iterator[Running]:
     """Start it; every target has answered every reference row rightly when this yields.
+
+    ``apart``: on cores of its own, see :func:`benchmarks.harness.process.running`.
 
     Raises:
         NotInstalledError, NotStartedError, WrongAnswerError: it cannot be measured.
@@ -240,6 +248,7 @@ def serve(
         cwd=folder,
         log=HOME / "logs" / f"{server.name}-{engine}.log",
         check=lambda: answers(server.targets[0], 1),
+        apart=apart,
     ) as started:
         for target in server.targets:
             answers(target, len(forest.rows))

@@ -52,9 +52,6 @@ _FLOATS = {"float32", "float64"}
 _LARGEST = float(np.finfo(np.float32).max)
 """Trees and most graphs compute in float32 whatever the column's type: more would become
 infinity in some engines and an error for a whole batch in others."""
-_SAFE = 3.4e38
-"""Any number closer to 0 is finite and fits into float32. Nearly all do, at a tenth of the cost of
-finding out what is wrong with one that does not."""
 
 
 def rows_to_batch(signature: Signature, rows: Sequence[Any], *, where: str = "instances") -> Batch:

@@ -2,8 +2,8 @@
 
 A call of the engine takes one of three ways, by what calls were seen to cost:
 
-- A call too cheap to be worth sharing (:data:`~headgate.serving.on_loop.MERGE_S`) runs at once, on
-  the event loop.
+- A call too cheap to be worth sharing (:data:`~headgate.serving.on_loop.MERGE_S`), or with nobody to
+  share it, runs at once, on the event loop.
 - A cheap one (:data:`~headgate.serving.on_loop.INLINE_S`) runs on the event loop too, at the end of
   the turn of the loop in which it came, merged with all that came in that turn.
 - A dear one waits in a bounded queue for a thread. What gathers while the threads are busy goes
@@ -30,6 +30,7 @@ from headgate.errors import HeadgateError, OverloadError, ServingError
 from headgate.serving.cost import CallCost
 from headgate.serving.job import Answer, Job, QueueFullError, late
 from headgate.serving.lane import Lane, hand_over
+from headgate.serving.launch.turns import TURNS
 from headgate.serving.merging import AsyncPredict, Called, Part, Predict, call, call_async
 from headgate.serving.on_loop import INLINE_S, BatchObserver, OnLoop, count_call, count_shed
 from headgate.serving.outlook import Interference, Outlook
@@ -353,6 +354,7 @@ class Batcher:
         else:
             lane = self._lanes.pop() if self._lanes else Lane(f"engine {self._name}")
             running = _Running(lane, taken, now)
+            TURNS.threads += 1
             lane.put(partial(self._call_in_lane, running, loop))
         rows = sum(part.stop - part.start for part in running.parts)
         running.expected_end = now + self.cost.predict(rows)
@@ -364,6 +366,7 @@ class Batcher:
         hand_over(loop, self._finish_lane, running, called, time.thread_time() - begun)
 
     def _finish_lane(self, running: _Running, called: Called, processor_s: float) -> None:
+        TURNS.threads -= 1
         if not self._closed:
             self._lanes.append(cast("Lane", running.lane))
         if self._interference is not None and not called.failed:

@@ -1,7 +1,8 @@
 """Calls of an engine on the event loop: too cheap for a thread.
 
-A call too cheap to be worth sharing runs at once. Another runs at the end of the turn of the loop in
-which it came, merged with all that came in that turn. Nobody waits for anybody.
+A call too cheap to be worth sharing runs at once, and so does one with nobody to share it: while each
+request was alone in its turn of the loop. Another runs at the end of the turn in which it came, merged
+with all that came in that turn. Nobody waits for anybody.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from headgate.errors import HeadgateError
 from headgate.serving.cost import CallCost
 from headgate.serving.job import Answer, ClientGoneError, Job, late
+from headgate.serving.launch.turns import TURNS
 from headgate.serving.merging import Called, Part, Predict, call
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ _TRIES = 16
 _TRY_MERGING = 512
 """So many of so many requests are merged although calls seem too cheap: calls that all have as many rows
 do not say what of their cost is fixed."""
+_ALONE = 8
+"""Turns of the loop in a row with one request each, after which the next is taken to be alone too."""
 
 
 class BatchObserver(Protocol):
@@ -76,6 +80,10 @@ class OnLoop:
         self._asked = 0
         self._unlearned = 0
         self._turn: _Turn | None = None
+        self._turns = TURNS.count
+        """Number of the turn in which the last request came."""
+        self._alone = 0
+        """Turns in a row with one request each."""
 
     def suits(self, rows: int) -> bool:
         """Whether a request of ``rows`` rows is cheap enough."""
@@ -97,7 +105,16 @@ class OnLoop:
     ) -> Answer:
         """See :meth:`headgate.serving.batcher.Batcher.submit`."""
         self._asked += 1
-        if self._cost.fixed_s < MERGE_S and self._asked % _TRY_MERGING > _TRIES:
+        if TURNS.count == self._turns:
+            self._alone = 0
+        else:
+            self._turns = TURNS.count
+            self._alone += 1
+        cheap = self._cost.fixed_s < MERGE_S and self._asked % _TRY_MERGING > _TRIES
+        alone = self._alone > _ALONE
+        if alone:
+            TURNS.expect()
+        if cheap or alone:
             return self._at_once(batch, rows, deadline)
         return await self._this_turn(batch, rows, deadline, alive)
 

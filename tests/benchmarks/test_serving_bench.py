@@ -18,7 +18,7 @@ from benchmarks import serving
 from benchmarks.harness import goals, million, wrk
 from benchmarks.harness.client import request_bytes
 from benchmarks.harness.environments import PEERS
-from benchmarks.harness.goals import ALONE, GOALS, TWO_WORKERS, Goal, judge
+from benchmarks.harness.goals import ALONE, GOALS, WORKERS, Goal, judge
 from benchmarks.harness.measure import Plan, Round
 from benchmarks.harness.openloop import Offered, offer
 from benchmarks.harness.overload import judged
@@ -122,7 +122,7 @@ def test_what_was_not_measured_is_neither_reached_nor_missed(rounds):
 def test_every_goal_names_what_is_measured():
     names = {target.name for server in SERVERS for target in server.targets}
     for goal in GOALS:
-        assert {goal.of, goal.over} <= names | {ALONE, TWO_WORKERS}
+        assert {goal.of, goal.over} <= names | {ALONE, *WORKERS.values()}
     assert {server.name for server in SERVERS} == {
         *("headgate", "bare", "bare-grpc", "fastapi", "bentoml", "litserve"),
         *("mlserver", "pytriton"),
@@ -158,7 +158,7 @@ def results(**failed):
                     costs={"startup_s": 1, "memory_mb": 100 * scale, "cpu_ms_per_request": 0.05},
                 ),
             )
-        found.add("sklearn", TWO_WORKERS, Round(closed={"64": at(10)}))
+        found.add("sklearn", WORKERS[2], Round(closed={"64": at(10)}))
     found.failed.update(failed)
     return found
 
@@ -176,7 +176,7 @@ def test_the_json_has_every_server_at_every_number_of_connections(tmp_path):
     assert told["servers"]["headgate"]["16"] == {**at(1500, 2), "errors": 3}
     assert told["open_loop"]["bare"]["p99_ms"] is None
     assert told["costs"]["bare"]["memory_mb"] == 150
-    assert told["unconverted"] == {TWO_WORKERS: {"64": at(10)}}
+    assert told["unconverted"] == {WORKERS[2]: {"64": at(10)}}
     assert told["failed"] == {"mlserver (ONNX)": "it ended with 1"}
     assert len(told["goals"]) == len(GOALS)
     page = (tmp_path / "serving.md").read_text()
@@ -187,7 +187,7 @@ def test_the_json_has_every_server_at_every_number_of_connections(tmp_path):
 
 
 def test_a_failure_is_told_where_its_model_is():
-    two = "headgate (unconverted, 2 workers)"
+    two = "headgate-2-workers (unconverted)"
     found = results(**{"mlserver (unconverted)": "x", "litserve (ONNX)": "y", two: "z"})
     assert found.failures("onnx") == {"litserve (ONNX)": "y"}
     assert found.failures("sklearn") == {"mlserver (unconverted)": "x", two: "z"}
@@ -200,7 +200,7 @@ def test_equal_results_make_equal_plots(tmp_path):
 
 
 def test_a_level_that_was_not_measured_is_a_dash():
-    assert "| - / - / 10 |" in table({TWO_WORKERS: {"64": at(10)}}, {}, {})
+    assert "| - / - / 10 |" in table({WORKERS[2]: {"64": at(10)}}, {}, {})
 
 
 def test_errors_are_added_up_and_all_else_is_a_median():

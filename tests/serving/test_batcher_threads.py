@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 import time
 from functools import partial
@@ -200,6 +201,16 @@ def spin(seconds):
         pass
 
 
+@pytest.fixture
+def short_turns():
+    """The interpreter changes hands as often as in a worker."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-3)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("short_turns")
 def test_it_notices_that_a_thread_and_the_event_loop_fight_for_the_interpreter():
     on_loop = set()
 

@@ -404,7 +404,7 @@ def test_whoever_breaks_the_rules_is_told_and_let_go(served, what):
             received = b""
             while data := client.sock.recv(65536):
                 received += data
-            assert b"HTTP/1.1 400 Bad Request" in received
+            assert received.startswith(b"HTTP/1.1 400 Bad Request")
             assert b"This port speaks gRPC" in received
             return
         client.raw(content)
@@ -547,6 +547,19 @@ def test_a_client_that_is_sent_away_loses_nothing(served, client):
     client.send(under_way, prefixed(b""))
     assert is_live(client.until_ended(under_way))
     client.until_closed()
+
+
+def test_a_client_that_has_said_nothing_is_sent_away_once_it_has(served):
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as sock:
+        until(lambda: any(not each.greeted for each in served.server.connections), 5)
+        (silent,) = [each for each in served.server.connections if not each.greeted]
+        served.run(silent.go_away)
+        assert silent.leaving == 0
+        sock.sendall(PREFACE + frame(Kind.SETTINGS, 0, 0))
+        first = sock.recv(65536)
+        assert first[3] == Kind.SETTINGS
+        served.run(silent.go_away)
+        until(lambda: silent.leaving == 1, 5)
 
 
 def test_clients_that_grow_old_reconnect_and_lose_nothing(served):

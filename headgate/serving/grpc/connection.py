@@ -94,10 +94,9 @@ class Connection(Incoming):
         self._asked_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet."""
+        """Wait for what the client speaks: one of HTTP/1.1 is to understand our answer."""
         self.loop = asyncio.get_running_loop()
         self.sender = Sender(transport)  # type: ignore[arg-type]
-        self.sender.write(_GREETING)
         self._members.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -140,7 +139,7 @@ class Connection(Incoming):
         With ``refusing`` it is to make again what still arrives.
         """
         self.refusing = self.refusing or refusing
-        if self.leaving == 0:
+        if self.leaving == 0 and self.greeted:
             self._advance(1)
             self.sender.go_away(LARGEST_STREAM, ErrorCode.NO_ERROR)
             self.sender.ping(_LEAVING)
@@ -168,6 +167,10 @@ class Connection(Incoming):
         self._reset(self.calls[stream], ErrorCode.CANCEL)
 
     # What the client says.
+
+    def on_greeting(self) -> None:
+        """See :class:`headgate.serving.grpc.incoming.Incoming`."""
+        self.sender.write(_GREETING)
 
     def on_data(self, stream: int, content: bytes, size: int, *, last: bool) -> None:
         """See :class:`headgate.serving.grpc.incoming.Incoming`."""

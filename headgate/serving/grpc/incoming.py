@@ -73,6 +73,10 @@ class Incoming(asyncio.Protocol):
         self.heard = monotonic()
         self._buffer = buffer[place:]
 
+    def on_greeting(self) -> None:
+        """The client speaks HTTP/2."""
+        raise NotImplementedError
+
     def on_block(self, stream: int, block: bytes, *, last: bool) -> None:
         """Headers are complete; ``last``: nothing follows on this stream."""
         raise NotImplementedError
@@ -89,8 +93,11 @@ class Incoming(asyncio.Protocol):
         """Where the first frame begins; 0 while that is not known."""
         if not PREFACE.startswith(buffer[: len(PREFACE)]):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "no HTTP/2")
-        self.greeted = len(buffer) >= len(PREFACE)
-        return len(PREFACE) if self.greeted else 0
+        if len(buffer) < len(PREFACE):
+            return 0
+        self.greeted = True
+        self.on_greeting()
+        return len(PREFACE)
 
     def _frames(self, buffer: bytes, place: int) -> int:
         """Take the frames from ``place`` on; returns where an incomplete one begins."""

@@ -1,7 +1,10 @@
-"""How long a request may have waited before it was read.
+"""The turns of the event loop: how long a request may have waited before it was read, and what follows.
 
 While the event loop is busy, what arrives waits in the kernel, which tells nobody for how long. But all
 that is there is read in the next turn of the loop: it has waited for at most the turn before.
+
+A client that asks one thing after the other is waited for awake, for a moment: going to sleep and being
+woken up takes about as long as a small request does.
 """
 
 from __future__ import annotations
@@ -17,15 +20,38 @@ _GAP_S = 2e-3
 """A loop that did nothing for longer than this was at rest."""
 _NOTICED_S = 2e-3
 """A shorter wait is none."""
+_FOLLOWS_S = 150e-6
+"""A request that usually comes within this after the last answer is waited for awake,"""
+_AWAKE_S = 300e-6
+"""for so long at most."""
+_LONGEST_GAP_S = 1e-3
+"""Longer gaps count as this: one shows for some ten requests."""
+_LATEST = 0.1
+"""Weight of the latest gap."""
 
 
 class Turns:
     """The turns of the event loop in which bytes are read. Times are of the monotonic clock."""
 
-    __slots__ = ("_reading", "active", "began", "busy_since", "count", "promised_s", "since")
+    __slots__ = (
+        "_gap_s",
+        "_loop",
+        "_reading",
+        "_until",
+        "active",
+        "began",
+        "busy_since",
+        "count",
+        "promised_s",
+        "since",
+        "threads",
+    )
 
     def __init__(self) -> None:
+        self._gap_s = _LONGEST_GAP_S
+        self._loop: AbstractEventLoop | None = None
         self._reading = False
+        self._until = 0.0
         self.active = 0.0
         """When the loop was last seen at work."""
         self.began = 0.0
@@ -38,10 +64,13 @@ class Turns:
         """What the requests that were let in during this turn will take of the loop, seconds."""
         self.since = 0.0
         """What is read now did not arrive before this."""
+        self.threads = 0
+        """Calls of engines that run in threads now."""
 
     def read(self, loop: AbstractEventLoop) -> None:
         """Bytes are about to be read."""
         if not self._reading:
+            self._loop = loop
             self.begin(monotonic())
             # What is called soon is called when all that is there has been read.
             loop.call_soon(self.end)
@@ -49,7 +78,9 @@ class Turns:
     def begin(self, now: float) -> None:
         """The first bytes of a turn."""
         self._reading = True
-        if now - self.active < _GAP_S:
+        gap = now - self.active
+        self._gap_s += (min(gap, _LONGEST_GAP_S) - self._gap_s) * _LATEST
+        if gap < _GAP_S:
             self.since = self.began
         else:
             self.since = self.busy_since = now
@@ -60,6 +91,23 @@ class Turns:
     def end(self) -> None:
         """The last have been read; now the requests are answered."""
         self._reading = False
+
+    def expect(self) -> None:
+        """Who is answered now asks alone and on the loop: stay awake if the next usually comes at once."""
+        # An engine in a thread wants the interpreter, and the core, more.
+        if self._gap_s < _FOLLOWS_S and not self.threads and self._loop is not None:
+            self._until = 0.0
+            self._loop.call_soon(self._look, self._loop, self.count)
+
+    def _look(self, loop: AbstractEventLoop, count: int) -> None:
+        """Have the loop look at its sockets once more before it sleeps, unless something came."""
+        if self.count != count:
+            return
+        now = monotonic()
+        if self._until == 0.0:
+            self._until = now + _AWAKE_S
+        if now < self._until:
+            loop.call_soon(self._look, loop, count)
 
 
 TURNS = Turns()

@@ -124,9 +124,9 @@ class Tensors:
                 size = b'"parameters":{"binary_data_size":%d}}' % len(blobs[-1])
                 parts.append(before + rows + after.removesuffix(_DATA) + size)
                 continue
-            data = array.tolist() if array.dtype.kind == "O" else np.ascontiguousarray(array)
-            flat = data if type(data) is list else data.reshape(-1)
-            content = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)
+            flat = array.reshape(-1)
+            data = flat.tolist() if flat.dtype.kind == "O" else np.ascontiguousarray(flat)
+            content = orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY)
             parts.append(before + rows + after + content + b"}")
         told = self._head
         if request_id is not None:
