@@ -64,7 +64,7 @@ def overload_experiment(trees: int, plan: OverloadPlan, folder: Path) -> dict[st
         for start in starts
     ]
     lines = folder / "overload.bodies"
-    lines.write_bytes(b"\n".join(bodies) + b"\n")
+    wrk.write(lines, bodies)
     deadline = f"{plan.deadline_s * 1000:g}"
     requests = [request_bytes(PATH, body, x_headgate_deadline_ms=deadline) for body in bodies]
     with serve(HEADGATE, forest, "sklearn", folder / f"overload-{trees}") as server:

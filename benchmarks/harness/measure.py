@@ -13,7 +13,7 @@ from benchmarks.harness.client import request_bytes
 from benchmarks.harness.forest import Forest
 from benchmarks.harness.openloop import offer
 from benchmarks.harness.process import HOST, Running
-from benchmarks.harness.protocols import Target, body_of
+from benchmarks.harness.protocols import Target, body_of, headers_of
 from benchmarks.harness.wrk import Measured
 
 __all__ = ["Plan", "Round", "measure", "measure_alone"]
@@ -55,19 +55,19 @@ def measure(
     *,
     connections: Sequence[int],
     open_loop: bool,
-    batch: int = 1,
+    batch: int | None = None,
 ) -> Round:
     """Load one endpoint of a server that runs; raises :class:`wrk.WrkError`.
 
     Of a WebSocket, ``connections`` are messages in flight on a single one. ``batch`` are the rows of
-    a request.
+    a request, where they are not those of the target.
     """
-    rows = [
-        body_of(target.kind, forest.rows.take(range(start, start + batch), 0, mode="wrap"))
-        for start in range(len(forest.rows))
-    ]
+    size = batch or target.batch
+    starts = range(len(forest.rows))
+    taken = [forest.rows.take(range(at, at + size), 0, mode="wrap") for at in starts]
+    rows = [body_of(target.kind, each) for each in taken]
     bodies = folder / f"{target.name}.bodies"
-    bodies.write_bytes(b"\n".join(rows) + b"\n")
+    wrk.write(bodies, rows)
     url = f"http://{HOST}:{server.port}{target.path}"
 
     def load(count: int, seconds: float) -> Measured:
@@ -76,7 +76,8 @@ def measure(
         if target.kind == "calls":
             port = server.grpc_port
             return calls.load(port, target.path, rows, connections=count, seconds=seconds)
-        return wrk.load(url, bodies, connections=count, seconds=seconds)
+        headers = headers_of(target.kind, taken[0])
+        return wrk.load(url, bodies, connections=count, seconds=seconds, headers=headers)
 
     load(_COST_AT, plan.warmup_s)
     found = Round(costs={"startup_s": server.startup_s})
@@ -87,7 +88,7 @@ def measure(
         found.closed[str(count)] = measured.described()
         if count == _COST_AT and measured.rps > 0:
             found.costs["cpu_ms_per_request"] = used * 1e3 / (measured.rps * plan.seconds)
-    if open_loop and target.kind not in ("messages", "calls"):
+    if open_loop and target.batch == 1 and target.kind not in ("messages", "calls"):
         requests = [request_bytes(target.path, body) for body in rows]
         offered = offer(server.port, requests, rate=plan.rate, seconds=plan.seconds)
         found.opened.update(

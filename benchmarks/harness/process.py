@@ -63,10 +63,15 @@ class Running:
         return total / 2**20
 
 
-def ask(port: int, path: str, body: bytes, timeout: float = 10) -> bytes:
+_JSON = {"content-type": "application/json"}
+
+
+def ask(
+    port: int, path: str, body: bytes, headers: Mapping[str, str] = _JSON, timeout: float = 10
+) -> bytes:
     """The body of a 200 answer; raises OSError or HTTPException otherwise."""
     with contextlib.closing(http.client.HTTPConnection(HOST, port, timeout=timeout)) as connection:
-        connection.request("POST", path, body, {"content-type": "application/json"})
+        connection.request("POST", path, body, dict(headers))
         answer = connection.getresponse()
         content = answer.read()
     if answer.status != 200:

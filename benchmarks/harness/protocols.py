@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,10 +14,18 @@ import orjson
 from benchmarks.harness.forest import INPUT, NAME, Rows
 from headgate.serving.grpc.messages import message
 
-__all__ = ["Kind", "Target", "WrongAnswerError", "body_of", "check_answers", "probabilities_of"]
+__all__ = [
+    "Kind",
+    "Target",
+    "WrongAnswerError",
+    "body_of",
+    "check_answers",
+    "headers_of",
+    "probabilities_of",
+]
 
-Kind = Literal["tensors", "instances", "messages", "calls", "array"]
-"""``tensors``: the Open Inference Protocol; ``instances``: V1 and Headgate's typed endpoints;
+Kind = Literal["tensors", "binary", "instances", "messages", "calls", "array"]
+"""``tensors``: the Open Inference Protocol, in JSON; ``binary``: its binary tensors, both ways; ``instances``: V1 and Headgate's typed endpoints;
 ``messages``: the same over a WebSocket, one connection with many of them in flight;
 ``calls``: the Open Inference Protocol over gRPC, raw contents as Triton's clients send them;
 ``array``: instances in, a bare array of probabilities out (BentoML's NumPy endpoints)."""
@@ -34,12 +43,16 @@ class Target:
     name: str
     path: str
     kind: Kind
+    batch: int = 1
+    """Rows of a request."""
 
 
 def body_of(kind: Kind, rows: Rows) -> bytes:
     """A request for these rows."""
     if kind == "calls":
         return _call(rows)
+    if kind == "binary":
+        return _described(rows) + _raw(rows)
     if kind != "tensors":
         return orjson.dumps({"instances": rows}, option=orjson.OPT_SERIALIZE_NUMPY)
     tensor = {
@@ -51,6 +64,16 @@ def body_of(kind: Kind, rows: Rows) -> bytes:
     return orjson.dumps({"inputs": [tensor]}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
+def headers_of(kind: Kind, rows: Rows) -> Mapping[str, str]:
+    """Of a request for as many rows."""
+    if kind != "binary":
+        return {"content-type": "application/json"}
+    return {
+        "content-type": "application/octet-stream",
+        "inference-header-content-length": str(len(_described(rows))),
+    }
+
+
 def probabilities_of(kind: Kind, answer: bytes) -> npt.NDArray[np.float64]:
     """The probabilities in an answer, ``(n, 2)``.
 
@@ -58,7 +81,7 @@ def probabilities_of(kind: Kind, answer: bytes) -> npt.NDArray[np.float64]:
         WrongAnswerError: it holds none, or labels that are not their likeliest class.
     """
     try:
-        told = answer if kind == "calls" else orjson.loads(answer)
+        told = answer if kind in ("calls", "binary") else orjson.loads(answer)
         labels, probabilities = _READERS[kind](told)
         likely = np.array(probabilities, dtype=np.float64).reshape(-1, 2)
         same = labels is None or np.array_equal(np.ravel(labels), likely.argmax(axis=1))
@@ -70,11 +93,16 @@ def probabilities_of(kind: Kind, answer: bytes) -> npt.NDArray[np.float64]:
 
 
 def check_answers(
-    target: Target, rows: Rows, expected: Rows, ask: Callable[[bytes], bytes]
+    target: Target,
+    rows: Rows,
+    expected: Rows,
+    ask: Callable[[bytes, Mapping[str, str]], bytes],
 ) -> None:
     """Send each row by itself; raise :class:`WrongAnswerError` at the first wrong answer."""
     for index in range(len(rows)):
-        got = probabilities_of(target.kind, ask(body_of(target.kind, rows[index : index + 1])))
+        row = rows[index : index + 1]
+        answer = ask(body_of(target.kind, row), headers_of(target.kind, row))
+        got = probabilities_of(target.kind, answer)
         if got.shape != (1, 2) or np.abs(got[0] - expected[index]).max() > TOLERANCE:
             raise WrongAnswerError(
                 f"{target.name} answers row {index} with {got.tolist()}, "
@@ -87,6 +115,28 @@ def _tensors(told: Any) -> tuple[Any, Any]:
     return data["label"], data["probabilities"]
 
 
+def _described(rows: Rows) -> bytes:
+    """What comes before the binary tensor."""
+    size = {"binary_data_size": 4 * rows.size}
+    tensor = {"name": INPUT, "shape": list(rows.shape), "datatype": "FP32", "parameters": size}
+    return orjson.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}})
+
+
+def _raw(rows: Rows) -> bytes:
+    return np.ascontiguousarray(rows, "<f4").tobytes()
+
+
+def _binary(answer: bytes) -> tuple[Any, Any]:
+    # Read as if every byte were a character, to see where the JSON ends.
+    told, place = json.JSONDecoder().raw_decode(answer.decode("latin-1"))
+    found = {}
+    for tensor in told["outputs"]:
+        end = place + tensor["parameters"]["binary_data_size"]
+        found[tensor["name"]] = np.frombuffer(answer[place:end], _DTYPES[tensor["datatype"]])
+        place = end
+    return found["label"], found["probabilities"]
+
+
 def _instances(told: Any) -> tuple[Any, Any]:
     rows = told["predictions"]
     return [row["label"] for row in rows], [row["probabilities"] for row in rows]
@@ -95,7 +145,7 @@ def _instances(told: Any) -> tuple[Any, Any]:
 def _call(rows: Rows) -> bytes:
     request = message("inference.ModelInferRequest")(model_name=NAME)
     request.inputs.add(name=INPUT, datatype="FP32", shape=rows.shape)
-    request.raw_input_contents.append(np.ascontiguousarray(rows, "<f4").tobytes())
+    request.raw_input_contents.append(_raw(rows))
     content: bytes = request.SerializeToString()
     return content
 
@@ -106,8 +156,8 @@ def _calls(answer: bytes) -> tuple[Any, Any]:
     found = {}
     for index, output in enumerate(told.outputs):
         if told.raw_output_contents:
-            dtype = {"INT64": "<i8", "FP32": "<f4"}[output.datatype]
-            found[output.name] = np.frombuffer(told.raw_output_contents[index], dtype)
+            content = told.raw_output_contents[index]
+            found[output.name] = np.frombuffer(content, _DTYPES[output.datatype])
         else:
             values = [*output.contents.int64_contents, *output.contents.fp32_contents]
             found[output.name] = np.array(values)
@@ -118,8 +168,10 @@ def _array(told: Any) -> tuple[Any, Any]:
     return None, told
 
 
+_DTYPES = {"INT64": "<i8", "FP32": "<f4"}
 _READERS: dict[Kind, Callable[[Any], tuple[Any, Any]]] = {
     "tensors": _tensors,
+    "binary": _binary,
     "instances": _instances,
     "messages": _instances,
     "calls": _calls,

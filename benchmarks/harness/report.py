@@ -130,7 +130,7 @@ def _page(results: Results, told: Mapping[str, Any]) -> str:
     parts = [
         "# Last results of `make bench`",
         circumstances,
-        "## ONNX forest, one row a request, one worker",
+        "## ONNX forest, one row a request unless its name says more, one worker",
         table(told["servers"], told["costs"], told["open_loop"], results.failures("onnx")),
         "![requests a second and P95](serving.svg)",
         "## The same forest unconverted (scikit-learn)",

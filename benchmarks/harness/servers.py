@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -150,6 +150,8 @@ SERVERS = (
             Target(name="headgate-typed", path=f"/{NAME}", kind="instances"),
             Target(name="headgate-ws", path=f"/ws/{NAME}", kind="messages"),
             _calls("headgate-grpc"),
+            Target(name="headgate-1000-rows", path=_OIP, kind="tensors", batch=1000),
+            Target(name="headgate-1000-rows-binary", path=_OIP, kind="binary", batch=1000),
         ),
         command=_headgate,
         engines=("onnx", "sklearn"),
@@ -225,15 +227,14 @@ def serve(
     port, grpc_port = setting.ports[:2]
 
     def answers(target: Target, rows: int) -> None:
-        asking, at = {"messages": (messages.ask, port), "calls": (calls.ask, grpc_port)}.get(
-            target.kind, (ask, port)
-        )
-        check_answers(
-            target,
-            forest.rows[:rows],
-            forest.probabilities,
-            lambda body: asking(at, target.path, body),
-        )
+        def asking(body: bytes, headers: Mapping[str, str]) -> bytes:
+            if target.kind == "messages":
+                return messages.ask(port, target.path, body)
+            if target.kind == "calls":
+                return calls.ask(grpc_port, target.path, body)
+            return ask(port, target.path, body, headers)
+
+        check_answers(target, forest.rows[:rows], forest.probabilities, asking)
 
     with running(
         server.command(environment, setting),

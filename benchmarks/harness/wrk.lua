@@ -1,13 +1,20 @@
--- Sends the lines of a file in turn, and says what was measured as one line of JSON.
+-- Sends the bodies in a file in turn, and says what was measured as one line of JSON.
 --
---   wrk … -s wrk.lua URL -- BODIES
+--   wrk … -s wrk.lua URL -- BODIES "NAME: VALUE"…
 
 local requests, next_one = {}, 0
 
 function init(args)
-  for line in io.lines(args[1]) do
-    requests[#requests + 1] = wrk.format("POST", nil, { ["Content-Type"] = "application/json" }, line)
+  local headers = {}
+  for i = 2, #args do
+    local name, value = args[i]:match("^(.-): (.*)$")
+    headers[name] = value
   end
+  local file = io.open(args[1], "rb")
+  for length in function() return file:read("*l") end do
+    requests[#requests + 1] = wrk.format("POST", nil, headers, file:read(tonumber(length)))
+  end
+  file:close()
 end
 
 function request()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import msgspec
 
-__all__ = ["Measured", "WrkError", "load", "parse", "require"]
+__all__ = ["Measured", "WrkError", "load", "parse", "require", "write"]
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
+_JSON = {"content-type": "application/json"}
 TIMEOUT_S = 10
 """An answer that takes longer is an error."""
 
@@ -63,10 +65,23 @@ def require() -> str:
     return found
 
 
-def load(url: str, bodies: Path, *, connections: int, seconds: float) -> Measured:
-    """Load ``url`` with the lines of ``bodies`` for whole ``seconds``."""
+def write(file: Path, bodies: Sequence[bytes]) -> None:
+    """Write what :func:`load` is to send: each body after its length in a line of its own."""
+    file.write_bytes(b"".join(b"%d\n%b" % (len(body), body) for body in bodies))
+
+
+def load(
+    url: str,
+    bodies: Path,
+    *,
+    connections: int,
+    seconds: float,
+    headers: Mapping[str, str] = _JSON,
+) -> Measured:
+    """Load ``url`` with the ``bodies``, see :func:`write`, in turn, for whole ``seconds``."""
     command = [require(), "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
     command += ["--timeout", f"{TIMEOUT_S}s", "-s", str(SCRIPT), url, "--", str(bodies)]
+    command += [f"{name}: {value}" for name, value in headers.items()]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=seconds + 60
     )

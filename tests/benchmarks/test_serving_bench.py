@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import threading
 import xml.etree.ElementTree as ET
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import orjson
@@ -27,6 +29,7 @@ from benchmarks.harness.protocols import (
     WrongAnswerError,
     body_of,
     check_answers,
+    headers_of,
     probabilities_of,
 )
 from benchmarks.harness.report import Results, table, verdicts, write
@@ -226,6 +229,55 @@ GOOD = {
 }
 
 
+def test_a_binary_request_is_its_json_and_its_numbers():
+    body = body_of("binary", ROWS)
+    length = int(headers_of("binary", ROWS)["inference-header-content-length"])
+    (tensor,) = orjson.loads(body[:length])["inputs"]
+    assert tensor["shape"] == [2, 30]
+    assert np.frombuffer(body[length:], "<f4").tolist() == ROWS.ravel().tolist()
+
+
+def test_a_binary_answer_is_read():
+    labels, numbers = np.array([1, 0], "<i8").tobytes(), LIKELY.astype("<f4").tobytes()
+    outputs = [
+        {"name": name, "datatype": kind, "parameters": {"binary_data_size": len(content)}}
+        for name, kind, content in (("label", "INT64", labels), ("probabilities", "FP32", numbers))
+    ]
+    answer = orjson.dumps({"outputs": outputs}) + labels + numbers
+    assert probabilities_of("binary", answer) == pytest.approx(LIKELY)
+    with pytest.raises(WrongAnswerError):
+        probabilities_of("binary", answer[:-1])
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
+def test_the_closed_loop_sends_bodies_and_headers_as_they_are(tmp_path):
+    seen = set()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            seen.add((self.headers["x-kind"], body))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_): ...
+
+    bodies = [b"\x00\n\xff" * 9, b"12\n", b"{}"]
+    wrk.write(tmp_path / "bodies", bodies)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        found = wrk.load(
+            url, tmp_path / "bodies", connections=2, seconds=1, headers={"x-kind": "a: b"}
+        )
+        server.shutdown()
+    assert found.errors == 0
+    assert seen == {("a: b", body) for body in bodies}
+
+
 @pytest.mark.parametrize("kind", GOOD)
 def test_answers_of_every_kind_are_read(kind):
     assert probabilities_of(kind, orjson.dumps(GOOD[kind])) == pytest.approx(LIKELY)
@@ -248,7 +300,8 @@ def test_a_server_that_predicts_something_else_is_found():
     target = Target(name="x", path="/", kind="instances")
     rows = {body_of("instances", ROWS[i : i + 1]): i for i in (0, 1)}
 
-    def ask(body):
+    def ask(body, headers):
+        assert headers == {"content-type": "application/json"}
         return orjson.dumps({"predictions": [GOOD["instances"]["predictions"][rows[body]]]})
 
     check_answers(target, ROWS, LIKELY, ask)
