@@ -153,7 +153,7 @@ def _measure(job: Job, forest: Forest, plan: Plan, scratch: Path, results: Resul
                     folder,
                     connections=plan.connections[-1:] if job.scaling else plan.connections,
                     open_loop=alone,
-                    batch=_MANY if job.scaling else 1,
+                    batch=_MANY if job.scaling else None,
                 )
                 name = WORKERS[job.scaling] if job.scaling else target.name
                 results.add(job.engine, name, measured)
