@@ -77,17 +77,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     HOME.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=HOME, prefix="run-") as scratch:
-        print("fitting and packaging the forest", flush=True)
-        forest = make_forest(Path(scratch) / "model")
+        print("fitting and packaging the forests", flush=True)
+        forests = {
+            trees: make_forest(Path(scratch) / f"{trees}-trees", trees=trees)
+            for trees in sorted({server.trees for server in servers})
+        }
         for number in range(plan.rounds):
             # Each begins elsewhere, so that nobody is always the one after the heaviest.
             shift = number * len(jobs) // plan.rounds
             for job in [*jobs[shift:], *jobs[:shift]]:
                 if job.name not in results.failed:
-                    said = _measure(job, forest, plan, Path(scratch), results)
+                    said = _measure(job, forests[job.server.trees], plan, Path(scratch), results)
                     print(f"round {number + 1}/{plan.rounds}  {job.name:32} {said}", flush=True)
             if any(job.engine == "sklearn" for job in jobs):
-                results.add("sklearn", ALONE, measure_alone(forest, plan))
+                results.add("sklearn", ALONE, measure_alone(forests[100], plan))
     _tell(results, options.out, time.monotonic() - began)
     return 1 if any(name.startswith("headgate") for name in results.failed) else 0
 
@@ -128,7 +131,7 @@ def _jobs(servers: Sequence[Server]) -> list[Job]:
         for server in servers
         if engine in server.engines
     ]
-    own = [server for server in servers if server.own]
+    own = [server for server in servers if server.own and "sklearn" in server.engines]
     return jobs + [
         Job(server=server, engine="sklearn", scaling=count) for server in own for count in WORKERS
     ]

@@ -175,7 +175,7 @@ class ServingConfig(_Strict, frozen=True):
     """Deadline of a request that names none, milliseconds."""
     max_batch_rows: Count = 1024
     """Rows in one call of the engine at most; fewer where that would take half of ``p95_ms``."""
-    max_queue_rows: Count = 4096
+    max_queue_rows: Count = 32_768
     """Rows waiting; more are refused at once."""
     max_request_rows: Count = 10_000
     """Rows in one request; more get 413."""

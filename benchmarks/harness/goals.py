@@ -100,7 +100,10 @@ GOALS = (
         Goal(of="headgate-ws", over=over, at="64", at_least=1)
         for over in ("headgate", "headgate-v1")
     ),
-    Goal(of="headgate-1000-rows-binary", over="headgate-1000-rows", at="16", at_least=5),
+    *(
+        Goal(of="headgate-1000-rows-binary", over="headgate-1000-rows", at=at, at_least=5)
+        for at in ("1", "16")
+    ),
     *(Goal(of="headgate-grpc", over="mlserver-grpc", at=at, at_least=2) for at in _LEVELS),
     *(Goal(of="headgate-grpc", over="pytriton-grpc", at=at, at_least=2) for at in _LEVELS),
     Goal(of="headgate-grpc", over="bare-grpc", at="16", at_least=1),

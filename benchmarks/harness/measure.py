@@ -81,7 +81,7 @@ def measure(
 
     load(_COST_AT, plan.warmup_s)
     found = Round(costs={"startup_s": server.startup_s})
-    for count in connections:
+    for count in sorted(set(connections).intersection(target.connections)):
         before = server.cpu_s()
         measured = load(count, plan.seconds)
         used = server.cpu_s() - before

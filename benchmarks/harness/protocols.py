@@ -45,6 +45,8 @@ class Target:
     kind: Kind
     batch: int = 1
     """Rows of a request."""
+    connections: tuple[int, ...] = (1, 16, 64)
+    """At most these."""
 
 
 def body_of(kind: Kind, rows: Rows) -> bytes:

@@ -15,7 +15,7 @@ from benchmarks.harness import calls, messages
 from benchmarks.harness.environments import HOME, PEERS, Environment, ensure
 from benchmarks.harness.forest import NAME, Engine, Forest
 from benchmarks.harness.process import HOST, Running, ask, free_ports, running
-from benchmarks.harness.protocols import Target, check_answers
+from benchmarks.harness.protocols import Kind, Target, check_answers
 
 __all__ = [
     "SERVERS",
@@ -59,6 +59,8 @@ class Server:
     targets: tuple[Target, ...]
     command: Command
     engines: tuple[Engine, ...] = ("onnx",)
+    trees: int = 100
+    """Of the forest that it serves."""
     own: bool = False
     """Runs in this environment, not in one of its own."""
     system_python: bool = False
@@ -136,6 +138,10 @@ def _tensors(name: str) -> tuple[Target, ...]:
     return (Target(name=name, path=_OIP, kind="tensors"),)
 
 
+def _many(name: str, kind: Kind) -> Target:
+    return Target(name=name, path=_OIP, kind=kind, batch=1000, connections=(1, 16))
+
+
 def _calls(name: str) -> Target:
     return Target(name=name, path=_GRPC, kind="calls")
 
@@ -150,11 +156,21 @@ SERVERS = (
             Target(name="headgate-typed", path=f"/{NAME}", kind="instances"),
             Target(name="headgate-ws", path=f"/ws/{NAME}", kind="messages"),
             _calls("headgate-grpc"),
-            Target(name="headgate-1000-rows", path=_OIP, kind="tensors", batch=1000),
-            Target(name="headgate-1000-rows-binary", path=_OIP, kind="binary", batch=1000),
         ),
         command=_headgate,
         engines=("onnx", "sklearn"),
+        own=True,
+    ),
+    Server(
+        # So small a forest that what is compared is JSON and binary, not the forest.
+        name="headgate-1000-rows",
+        package="headgate",
+        targets=(
+            _many("headgate-1000-rows", "tensors"),
+            _many("headgate-1000-rows-binary", "binary"),
+        ),
+        command=_headgate,
+        trees=5,
         own=True,
     ),
     Server(

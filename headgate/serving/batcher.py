@@ -71,7 +71,7 @@ class Batcher:
         name: str,
         observer: BatchObserver,
         max_batch_rows: int = 256,
-        max_queue_rows: int = 4096,
+        max_queue_rows: int = 32_768,
         target_s: float = math.inf,
         slots: int = 1,
         inline: bool = True,

@@ -127,7 +127,7 @@ def test_every_goal_names_what_is_measured():
     for goal in GOALS:
         assert {goal.of, goal.over} <= names | {ALONE, *WORKERS.values()}
     assert {server.name for server in SERVERS} == {
-        *("headgate", "bare", "bare-grpc", "fastapi", "bentoml", "litserve"),
+        *("headgate", "headgate-1000-rows", "bare", "bare-grpc", "fastapi", "bentoml", "litserve"),
         *("mlserver", "pytriton"),
     }
 

@@ -36,7 +36,7 @@ def test_its_limits_are_those_of_its_room(models):
     assert model.deadline_s == 2.0
     assert model.max_rows == 10_000
     assert model.batcher._max_batch == 1024
-    assert model.batcher._max_queue == 4096
+    assert model.batcher._max_queue == 32_768
     assert model.batcher._target_s == 0.05
     assert model.signature.inputs[0].name == "x"
 
