@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadFileScheduling
 
 # A busy machine makes slow examples; time limits are pytest's.
 settings.register_profile("headgate", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("headgate")
+
+
+class _ByFile(LoadFileScheduling):  # type: ignore[misc]
+    """By file, and all that use the clone of `tests/e2e` together: shipping one takes a minute."""
+
+    _WITHOUT_CLONE = ("test_killed.py",)
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        folder, _, name = file.rpartition("/")
+        return folder if folder == "tests/e2e" and name not in self._WITHOUT_CLONE else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _ByFile:
+    """See pytest-xdist."""
+    return _ByFile(config, log)

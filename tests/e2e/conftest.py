@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e import commands
 
 ROOT = Path(__file__).parents[2]
 QUICKER = "duration_s = 2\nwarmup_s = 0.5\nmin_requests = 80"
@@ -42,6 +44,16 @@ def ask(port: int, model: str = "flight-delay") -> Any:
         return json.load(reply)
 
 
+def held(
+    done: subprocess.CompletedProcess[str], exits: int | None
+) -> subprocess.CompletedProcess[str]:
+    """What was run, if it ended with that exit code."""
+    assert exits is None or done.returncode == exits, (
+        f"{done.args} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    )
+    return done
+
+
 @dataclass
 class Clone:
     """One clone; commands run in it through its own ``.venv``, a link to this one."""
@@ -65,16 +77,21 @@ class Clone:
             timeout=timeout,
             check=False,
         )
-        assert exits is None or done.returncode == exits, (
-            f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
-        )
-        return done
+        return held(done, exits)
 
     def headgate(self, *args: str, exits: int | None = 0) -> subprocess.CompletedProcess[str]:
-        return self.run([str(self.root / ".venv/bin/headgate"), *args], exits=exits)
+        done = commands.headgate(args, root=self.root, env=self.environment(), timeout=420)
+        return held(done, exits)
 
     def json(self, *args: str, exits: int | None = 0) -> Any:
         return json.loads(self.headgate(*args, "--json", exits=exits).stdout)
+
+    def watch(self, seconds: float) -> str:
+        """Set ``rollout.watch_s``: another setting, and so another release. What was there before."""
+        toml = self.root / "headgate.toml"
+        before = toml.read_text()
+        toml.write_text(re.sub(r"watch_s = \S+", f"watch_s = {seconds}", before))
+        return before
 
     def environment(self) -> Mapping[str, str]:
         inherited = {

@@ -19,8 +19,7 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module")
 def twice(clone: Clone) -> Clone:
     """A clone in which a second release is live."""
-    toml = clone.root / "headgate.toml"
-    toml.write_text(toml.read_text().replace("watch_s = 1", "watch_s = 0.5"))
+    clone.watch(0.5)
     assert clone.json("ship")["changed"]
     return clone
 

@@ -48,15 +48,13 @@ def test_aliases_follow_the_release(clone: Clone) -> None:
 
 
 def test_a_release_without_a_verdict_gets_no_traffic(clone: Clone) -> None:
-    toml = clone.root / "headgate.toml"
-    original = toml.read_text()
-    toml.write_text(original.replace("watch_s = 1", "watch_s = 2"))
+    original = clone.watch(2)
     try:
         built = clone.json("build")
         refused = clone.headgate("promote", built["tag"], exits=1)
         assert "no gate has judged it" in refused.stderr
     finally:
-        toml.write_text(original)
+        (clone.root / "headgate.toml").write_text(original)
         clone.headgate("build")
 
 
