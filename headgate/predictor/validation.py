@@ -6,7 +6,7 @@ disturb another one merged with it: names, types, shapes and finiteness are chec
 Rules: a missing or extra input, a wrong type, null where it is not allowed, a number that
 is not finite (in float32) or does not fit, a ragged or wrong shape, and no rows at all are errors.
 Integers are fine where floats are wanted; floats where integers are wanted only if they are
-integral; booleans are never numbers. The strings ``"nan"`` and ``"None"`` are strings. NaN,
+integral and above -2**63; booleans are never numbers. The strings ``"nan"`` and ``"None"`` are strings. NaN,
 which JSON cannot say, is null.
 """
 
@@ -49,6 +49,7 @@ _WANTED = {
     "float64": "send a number",
 }
 _FLOATS = {"float32", "float64"}
+_SMALLEST = -(2.0**63)
 _LARGEST = float(np.finfo(np.float32).max)
 """Trees and most graphs compute in float32 whatever the column's type: more would become
 infinity in some engines and an error for a whole batch in others."""
@@ -313,7 +314,8 @@ def _plain(dtype: DType, value: Any) -> Any:
         return None
     if dtype in _FLOATS:
         return float(value)
-    return int(value) if value.is_integer() else None
+    # Of an integer below the smallest int64 JSON makes a float, which is equal to the smallest.
+    return int(value) if value.is_integer() and value > _SMALLEST else None
 
 
 def _does_not_fit(field: Field, values: list[Any], place: Place) -> InputError:
@@ -370,7 +372,8 @@ def _integers(field: Field, flat: Array, place: Place) -> Array:
         return flat
     if flat.dtype.kind == "f":
         # The float after the largest int64 is 2**63, so the upper bound must be exclusive.
-        bad = ~((flat >= limits.min) & (flat < float(limits.max) + 1) & (np.trunc(flat) == flat))
+        fits = (flat >= limits.min) & (flat > _SMALLEST) & (flat < float(limits.max) + 1)
+        bad = ~(fits & (np.trunc(flat) == flat))
     else:
         bad = (flat < limits.min) | (flat > limits.max)
     if bad.any():

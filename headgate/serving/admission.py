@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from headgate.errors import InputError, OverloadError
 from headgate.serving.batcher import cause_of
 from headgate.serving.http import DEADLINE, JSON, deadline_s, error_headers, meaning
+from headgate.serving.job import QueueFullError
 from headgate.serving.launch.turns import TURNS
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _REFUSED = OverloadError(
     "more is asked for than can be answered in time",
     remedy="try again later, or allow more time with the header X-Headgate-Deadline-Ms",
 )
+_FULL = QueueFullError("as many rows wait already as may", remedy="try again later")
 
 
 class Admission:
@@ -120,7 +122,8 @@ class Admission:
         key = (status, headers[0][1])
         told = self._refusals.get(key)
         if told is None:
-            body = self._surface.problem(_REFUSED)
+            # Protocols name the status in the body too, so it tells what the status does.
+            body = self._surface.problem(_FULL if isinstance(refusal, QueueFullError) else _REFUSED)
             headers = [JSON, *self._who, *headers, (b"content-length", b"%d" % len(body))]
             told = b"".join(b"%b: %b\r\n" % header for header in headers) + b"\r\n" + body
             if len(self._refusals) < _MOST_REFUSALS:

@@ -133,8 +133,8 @@ class Batcher:
 
     @property
     def busy(self) -> bool:
-        """Whether anybody waits for an answer."""
-        return bool(self._live)
+        """Whether anybody waits for an answer, or a call runs that everybody has given up."""
+        return bool(self._live or self._running)
 
     def on_loop_s(self, rows: int) -> float:
         """What one more request of ``rows`` rows takes of the event loop in calls, seconds."""
@@ -218,7 +218,7 @@ class Batcher:
             raise refusal
 
     def _refusal(self, rows: int, deadline: float, now: float) -> OverloadError | None:
-        if not self._live:
+        if not self.busy:
             return None
         wait = self._expected_s(rows, now)
         if self._queued_rows and self._queued_rows + rows > self._max_queue:
@@ -367,6 +367,7 @@ class Batcher:
 
     def _finish_lane(self, running: _Running, called: Called, processor_s: float) -> None:
         TURNS.threads -= 1
+        TURNS.woken()
         if not self._closed:
             self._lanes.append(cast("Lane", running.lane))
         if self._interference is not None and not called.failed:
@@ -374,7 +375,9 @@ class Batcher:
         self._finish(running, called)
 
     async def _call_remote(self, running: _Running) -> None:
-        self._finish(running, await call_async(cast("AsyncPredict", self._predict), running.parts))
+        called = await call_async(cast("AsyncPredict", self._predict), running.parts)
+        TURNS.woken()
+        self._finish(running, called)
 
     def _finish(self, running: _Running, called: Called) -> None:
         self._running.discard(running)

@@ -36,7 +36,7 @@ from headgate.serving.launch.websocket import WebSocket
 if TYPE_CHECKING:
     from headgate.serving.grpc.server import Server as GrpcServer
 
-__all__ = ["DevelopmentServer", "WorkerServer", "answers_ready", "install", "retire"]
+__all__ = ["DevelopmentServer", "WorkerServer", "answers_ready", "install", "leaving", "retire"]
 
 # BentoML silences the loggers it does not know.
 logger = logging.getLogger("bentoml.headgate")
@@ -67,7 +67,7 @@ class _NoGrpc:
 
     def look(self) -> None: ...
 
-    def stop(self, *, refusing: bool) -> None: ...
+    def stop(self, *, refusing: bool, drain_s: float) -> None: ...
 
     def end_idle(self) -> None: ...
 
@@ -105,6 +105,11 @@ def retire(reason: str) -> None:
     logger.error("this worker is unfit: %s", reason)
     for server in _servers:
         server.on_unfit(reason)
+
+
+def leaving() -> str | None:
+    """Why this process is not ready although it answers: it is about to stop."""
+    return "this server is stopping" if any(each.leaving for each in _servers) else None
 
 
 async def answers_ready(app: App) -> bool:
@@ -176,6 +181,9 @@ class _Lifespan(LifespanOn):
 class _Server(uvicorn.Server):
     """What both servers share."""
 
+    leaving = False
+    """Whether it drains, and answers only who is here already."""
+
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._patience = Patience()
@@ -206,17 +214,14 @@ class _Server(uvicorn.Server):
         self._grpc.look()
 
     def _say_close(self) -> None:
-        """Have every answer from now on announce that its connection closes."""
+        """Have every connection end with the last answer on it, which says so."""
         state = self.server_state
-        # A request that has begun holds the old list, hence the flag; one to come gets the new.
-        state.default_headers = [*state.default_headers, _CLOSE]
+        state.default_headers = [*state.default_headers, _CLOSE]  # of those that have yet to come
         for connection in state.connections:
             if isinstance(connection, WebSocket):
                 connection.drain()
-            if isinstance(connection, Connection) and not is_idle(connection):
-                last = connection.pipeline[0][0] if connection.pipeline else connection.cycle
-                if last is not None:
-                    last.keep_alive = False
+            if isinstance(connection, Connection):
+                connection.close_after_last()
 
     def _route_to(self, wrap: Callable[[App], App]) -> None:
         """Send the requests to come to another app."""
@@ -312,9 +317,10 @@ class WorkerServer(_Server):
                 await asyncio.wait_for(self._last_one.wait(), self._drain_s)
         if self._accepting:
             await asyncio.wait(self._accepting)
-        self._route_to(_refuse if self._unfit else _not_ready)
+        self.leaving = True
+        self._route_to(_refuse if self._unfit else _without_sockets)
         self._say_close()
-        self._grpc.stop(refusing=self._unfit)
+        self._grpc.stop(refusing=self._unfit, drain_s=self._drain_s)
         await self._finish(keep_idle_s=IDLE_S)
         await self._stop_app()
 
@@ -388,20 +394,19 @@ class DevelopmentServer(_Server):
         """Answer what is in flight, and refuse everything else politely meanwhile."""
         self._route_to(_refuse)
         self._say_close()
-        self._grpc.stop(refusing=False)
+        self._grpc.stop(refusing=False, drain_s=self._drain_s)
         await self._finish(keep_idle_s=None)
         for server in self.servers:
             server.close()
         await self._stop_app()
 
 
-def _not_ready(app: App) -> App:
-    """``app``, but not ready."""
+def _without_sockets(app: App) -> App:
+    """``app``, but for what would stay."""
 
     async def draining(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket" or scope["path"].endswith(
-            ("/readyz", "/health/ready", "/health", "/ping")
-        ):
+        # Headgate's own app says by itself that it is not ready; another one may not know.
+        if scope["type"] == "websocket" or scope["path"] == "/readyz":
             await _refuse(app)(scope, receive, send)
         else:
             await app(scope, receive, send)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from headgate.errors import HeadgateError
 from headgate.serving.admission import Admission
 from headgate.serving.http import (
+    ENCODING,
     JSON,
     Head,
     Headers,
@@ -29,6 +30,7 @@ from headgate.serving.http import (
 from headgate.serving.job import ClientGoneError
 from headgate.serving.launch.turns import ARRIVED, TURNS, noticed
 from headgate.serving.metrics import ServingMetrics, SurfaceMetrics
+from headgate.serving.packed import unpacked
 from headgate.serving.wire import Wire, received
 
 if TYPE_CHECKING:
@@ -73,6 +75,8 @@ class Endpoint:
             if body is None:
                 body = await read_body(head, receive, self._max_body)
             self.admission.hold(deadline, began)
+            if ENCODING in head:
+                body = unpacked(body, head[ENCODING], self._max_body)
             asked = self._surface.decode(body, head)
             content = await self._predict(asked, deadline, still_there(receive), began)
         except TooLargeError as error:

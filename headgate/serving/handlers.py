@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from headgate.errors import HeadgateError
+from headgate.serving.drain import leaving
 from headgate.serving.http import (
+    ENCODING,
     Headers,
     Receive,
     Scope,
@@ -19,6 +21,7 @@ from headgate.serving.http import (
     reply,
 )
 from headgate.serving.job import ClientGoneError
+from headgate.serving.packed import unpacked
 
 if TYPE_CHECKING:
     from headgate.serving.hotpath import Handler
@@ -53,7 +56,7 @@ def ready(
 
     async def handler(scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive
-        found = trouble()
+        found = trouble() or leaving()
         if found is None:
             await reply(send, 200, body(), who)
         else:
@@ -69,7 +72,10 @@ def asked(answer: Callable[[bytes], bytes], problem: Problem, who: Headers) -> H
         head = dict(scope["headers"])
         try:
             accept_json(head)
-            body = answer(await read_body(head, receive, _MOST_BYTES))
+            body = await read_body(head, receive, _MOST_BYTES, fixed=True)
+            if ENCODING in head:
+                body = unpacked(body, head[ENCODING], _MOST_BYTES, fixed=True)
+            body = answer(body)
         except ClientGoneError:
             return
         except HeadgateError as error:

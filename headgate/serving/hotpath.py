@@ -19,6 +19,7 @@ from headgate.serving.http import (
     Receive,
     Scope,
     Send,
+    UnknownVersionError,
     meaning,
     reply,
 )
@@ -132,7 +133,7 @@ class HotPath:
                 remedy=f"served here: {', '.join(self._models)}",
             )
         if wanted and wanted != self._models[name]:
-            return UnknownModelError(
+            return UnknownVersionError(
                 f"no version {wanted[:60]!r} of {name}",
                 where=shown,
                 remedy=f"served here: version {self._models[name]}",

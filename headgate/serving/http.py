@@ -21,7 +21,9 @@ from headgate.serving.job import ClientGoneError, QueueFullError
 from headgate.serving.metrics import Outcome
 
 __all__ = [
+    "CODINGS",
     "DEADLINE",
+    "ENCODING",
     "JSON",
     "App",
     "Head",
@@ -33,6 +35,7 @@ __all__ = [
     "Scope",
     "Send",
     "TooLargeError",
+    "UnknownVersionError",
     "accept_json",
     "accept_plain",
     "check_rows",
@@ -46,6 +49,7 @@ __all__ = [
     "read_body",
     "reply",
     "still_there",
+    "too_large",
 ]
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -59,11 +63,20 @@ Head: TypeAlias = Mapping[bytes, bytes]
 
 JSON = (b"content-type", b"application/json")
 DEADLINE = b"x-headgate-deadline-ms"
+ENCODING = b"content-encoding"
+CODINGS = frozenset({b"gzip", b"x-gzip", b"deflate", b"identity"})
+"""The content encodings that :mod:`headgate.serving.packed` undoes."""
 _CLOSE = (b"connection", b"close")
 _DISCARD_BYTES = 256 * 1024 * 1024
 _DISCARD_S = 5.0
-# curl sends the second unless told otherwise, and means JSON.
-_PLAIN_TYPES = (None, b"application/json", b"application/x-www-form-urlencoded", b"")
+# Sent by who means JSON and does not say so: curl the third, browsers and node the last.
+_PLAIN_TYPES = (
+    None,
+    b"application/json",
+    b"application/x-www-form-urlencoded",
+    b"",
+    b"text/plain",
+)
 
 
 class TooLargeError(InputError):
@@ -83,6 +96,10 @@ class NotAcceptableError(InputError):
 
 class MethodError(InputError):
     """The path is there, the method is not."""
+
+
+class UnknownVersionError(UnknownModelError):
+    """The model is there, the version is not."""
 
 
 _MEANING: tuple[tuple[type[HeadgateError], int, Outcome], ...] = (
@@ -167,8 +184,8 @@ async def discard_body(
     await send({"type": "http.response.body", "body": b""})
 
 
-async def read_body(head: Head, receive: Receive, limit: int) -> bytes:
-    """The whole body.
+async def read_body(head: Head, receive: Receive, limit: int, *, fixed: bool = False) -> bytes:
+    """The whole body. Unless ``limit`` is ``fixed``, it is ``server.max_body_mb``.
 
     Raises:
         TooLargeError: it is, or says that it will be, over ``limit`` bytes; nothing beyond that
@@ -177,35 +194,37 @@ async def read_body(head: Head, receive: Receive, limit: int) -> bytes:
     """
     length = head.get(b"content-length")
     if length is not None and length.isdigit() and int(length) > limit:
-        raise _too_large(limit, f"{int(length)} bytes", unread=True)
+        raise too_large(limit, f"{int(length)} bytes", unread=True, fixed=fixed)
     message = await receive()
     if message["type"] != "http.request":
         raise ClientGoneError("the client left before its request was complete")
     body: bytes = message.get("body", b"")
     if not message.get("more_body"):
         if len(body) > limit:
-            raise _too_large(limit, f"{len(body)} bytes")
+            raise too_large(limit, f"{len(body)} bytes", fixed=fixed)
         return body
     chunks = [body]
     size = len(body)
     while message.get("more_body"):
         if size > limit:
-            raise _too_large(limit, f"more than {limit} bytes", unread=True)
+            raise too_large(limit, f"more than {limit} bytes", unread=True, fixed=fixed)
         message = await receive()
         if message["type"] != "http.request":
             raise ClientGoneError("the client left before its request was complete")
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
     if size > limit:
-        raise _too_large(limit, f"{size} bytes")
+        raise too_large(limit, f"{size} bytes", fixed=fixed)
     return b"".join(chunks)
 
 
-def _too_large(limit: int, size: str, *, unread: bool = False) -> TooLargeError:
+def too_large(limit: int, size: str, *, unread: bool = False, fixed: bool = False) -> TooLargeError:
+    """What is said of a body of ``size``, of which some may be ``unread``."""
+    remedy = f"send at most {limit} bytes"
     error = TooLargeError(
         f"the body has {size}",
         where="body",
-        remedy=f"send at most {limit} bytes, or raise server.max_body_mb",
+        remedy=remedy if fixed else f"{remedy}, or raise server.max_body_mb",
     )
     error.unread = unread
     return error
@@ -242,17 +261,16 @@ def accept_json(head: Head) -> None:
 
 
 def accept_plain(head: Head) -> None:
-    """Refuse compressed bodies.
+    """Refuse bodies that cannot be made plain: compressed in a way that is not known here.
 
     Raises:
         MediaTypeError: the content encoding is not understood.
     """
-    encoding = head.get(b"content-encoding", b"identity")
-    if encoding.lower() != b"identity":
+    if ENCODING in head and head[ENCODING].lower() not in CODINGS:
         raise MediaTypeError(
-            f"{_text(encoding)} is not understood",
+            f"{_text(head[ENCODING])} is not understood",
             where="header Content-Encoding",
-            remedy="send the body as it is",
+            remedy="send gzip, deflate or the body as it is",
         )
 
 

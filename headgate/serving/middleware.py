@@ -35,8 +35,9 @@ class AppFactory(ServiceAppFactory):  # type: ignore[misc]
         if not BentoMLContainer.tracing.sample_rate.get():
             return app
         ours = next(each for each in super().middlewares if each.cls is OpenTelemetryMiddleware)
-        traced: App = ours.cls(app, **ours.kwargs)
-        return traced
+        traced: Any = ours.cls(app, **ours.kwargs)
+        traced.refusing = getattr(app, "refusing", {})
+        return traced  # type: ignore[no-any-return]
 
     @property
     def middlewares(self) -> list[Middleware]:

@@ -55,6 +55,7 @@ class Model:
             observer=self.counts,
             max_batch_rows=serving.max_batch_rows,
             max_queue_rows=serving.max_queue_rows,
+            slots=serving.parallel_calls,
             target_s=packaged.config.slo.p95_ms / 1000,
             interpreted=packaged.manifest.engine == "sklearn",
         )

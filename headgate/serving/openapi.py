@@ -23,7 +23,7 @@ __all__ = ["describe"]
 # What BentoML says of errors and of tasks, which no service of ours has.
 _NOT_OURS = {"InternalServerError", "InvalidArgument", "NotFound", "TaskStatusResponse"}
 _ABOUT = """\
-Every model answers on each of the paths below, and with the same predictions
+Every model answers on each of the paths below, and from the same predictor
 
 - over a WebSocket at `/ws/NAME`: many messages in flight on one connection;
 - over gRPC on a port of its own: `inference.GRPCInferenceService`, with health checks and reflection.

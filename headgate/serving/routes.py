@@ -15,8 +15,10 @@ from headgate.serving.metrics import SurfaceMetrics
 from headgate.serving.protocols import invocations, mlflow, oip, oip_metadata, torchserve, v1
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from headgate.serving.handlers import Problem
-    from headgate.serving.hotpath import Route
+    from headgate.serving.hotpath import Handler, Route
     from headgate.serving.http import Headers
     from headgate.serving.model import Model
     from headgate.serving.worker import Worker
@@ -38,7 +40,7 @@ def problem_of(path: str) -> Problem:
 
 def build_routes(worker: Worker) -> dict[str, Route]:
     """All hot paths of a worker."""
-    routes = _of_server(worker)
+    routes = _of_server(worker) | _of_health(worker)
     scoring = {}
     for model in worker.models.values():
         scoring[model.name] = Endpoint(
@@ -50,7 +52,8 @@ def build_routes(worker: Worker) -> dict[str, Route]:
         routes[f"/models/{model.name}/invoke"] = {"POST": scoring[model.name]}
         routes[f"/{model.packaged.method}"] = {"POST": worker.typed[model.name]}
     counts = SurfaceMetrics(worker.metrics, "invocations", "")
-    routes["/invocations"] = {"POST": Choice(scoring, mlflow.problem, counts, _release(worker))}
+    who = _release(worker)
+    routes["/invocations"] = {"POST": Choice(scoring, mlflow.problem, who, counts=counts)}
     return routes
 
 
@@ -59,7 +62,6 @@ def _of_server(worker: Worker) -> dict[str, Route]:
     models, who = worker.models, _release(worker)
     live = told(lambda: b'{"live":true}', who)
     is_ready = ready(worker.whats_wrong, lambda: b'{"ready":true}', who, wrong=_not_ready)
-    healthy = ready(worker.whats_wrong, lambda: b'{"status":"Healthy"}', who, wrong=_unhealthy)
     release = orjson.dumps(worker.release)
     return {
         "/livez": {"GET": live},
@@ -73,11 +75,21 @@ def _of_server(worker: Worker) -> dict[str, Route]:
         "/v2/repository/index": {
             "POST": asked(partial(oip_metadata.index, models), oip.problem, who)
         },
-        "/ping": {"GET": healthy},
-        "/health": {"GET": healthy},
         "/version": {"GET": told(lambda: release, who)},
         "/models": {"GET": told(lambda: torchserve.list_models(models), who)},
     }
+
+
+def _of_health(worker: Worker) -> dict[str, Route]:
+    """MLflow's and SageMaker's: of the server, or of the model that is named."""
+    who = _release(worker)
+
+    def healthy(trouble: Callable[[], str | None]) -> Handler:
+        return ready(trouble, lambda: b'{"status":"Healthy"}', who, wrong=_unhealthy)
+
+    of_models = {name: healthy(model.whats_wrong) for name, model in worker.models.items()}
+    choice = Choice(of_models, mlflow.problem, who, unnamed=healthy(worker.whats_wrong))
+    return {"/ping": {"GET": choice}, "/health": {"GET": choice}}
 
 
 def _of_v1(worker: Worker, model: Model) -> dict[str, Route]:

@@ -23,6 +23,8 @@ __all__ = ["ENTRY", "Command", "Pool", "Timing", "Worker"]
 ENTRY = "entry"
 """What metrics call the service that clients reach."""
 _TICK_S = 0.25
+_STALLED_S = 1.0
+"""A look that comes so much too late says that it is the launcher that was stopped, or everything."""
 _GIVE_UP_AFTER = 3
 
 
@@ -112,7 +114,19 @@ class Worker:
     def drain(self, until: float) -> None:
         """Let it answer what it has until the monotonic moment ``until``, then exit."""
         self.retiring_until = until
-        if not self.ready or not tell_drain(self._channel):
+        if self.ready:
+            self._tell_drain()
+        else:
+            self.kill()
+
+    def _tell_drain(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_writer(self._channel)
+        try:
+            tell_drain(self._channel)
+        except BlockingIOError:  # full of connections: once it has taken some
+            loop.add_writer(self._channel, self._tell_drain)
+        except OSError:
             self.kill()
 
     def kill(self, why: str = "") -> None:
@@ -132,6 +146,7 @@ class Worker:
         """Let go of the channel, after the process has ended."""
         self._read()  # its last words may still lie there
         asyncio.get_running_loop().remove_reader(self._channel)
+        asyncio.get_running_loop().remove_writer(self._channel)
         self._channel.close()
 
     def _read(self) -> None:
@@ -189,6 +204,7 @@ class Pool:
         self._retired: set[Worker] = set()
         self._failures = 0
         self._draining = False
+        self._ticked = time.monotonic()
         self._timers: set[asyncio.TimerHandle] = set()
 
     def start(self) -> None:
@@ -312,7 +328,12 @@ class Pool:
     def _tick(self) -> None:
         """Replace what hangs, a few times a second."""
         now = time.monotonic()
+        stalled, self._ticked = now - self._ticked - _TICK_S, now
         for worker in self._current.values():
+            if stalled > _STALLED_S:
+                # What they said meanwhile has yet to be read.
+                worker.heard += stalled
+                worker.started += stalled
             if not worker.ready and now - worker.started > self._timing.ready_s:
                 worker.kill(f"not ready within {self._timing.ready_s:g} s")
             elif worker.ready and now - worker.heard > self._timing.hung_s:

@@ -75,6 +75,22 @@ def test_a_row_of_a_table_becomes_typed_columns() -> None:
     assert math.isnan(batch["wind"][1])
 
 
+def test_the_smallest_integer_is_told_from_what_json_makes_of_a_smaller_one() -> None:
+    smallest = -(2**63)
+    assert rows_to_batch(TABLE, [{**ROW, "distance": smallest}])["distance"][0] == smallest
+    for below in (float(smallest - 1), np.nextafter(float(smallest), -math.inf)):
+        with pytest.raises(InputError, match="is no int64") as caught:
+            rows_to_batch(TABLE, [ROW, {**ROW, "distance": float(below)}])
+        assert caught.value.where == "instances[1].distance"
+        with pytest.raises(InputError, match="is no int64"):
+            arrays_to_batch(
+                Signature(inputs=TABLE.inputs[2:3], outputs=OUTPUT, task="regression"),
+                {"distance": np.array([1.0, below])},
+            )
+    batch = rows_to_batch(TABLE, [{**ROW, "code": -(2.0**31)}])
+    assert batch["code"][0] == -(2**31)
+
+
 def test_the_strings_nan_and_none_are_strings() -> None:
     batch = rows_to_batch(TABLE, [{**ROW, "carrier": text} for text in ("nan", "None", "", None)])
     assert batch["carrier"].tolist() == ["nan", "None", "", None]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gzip
 import pickle
+import zlib
 
 import pytest
 from serving.asgi import serving_app
 from serving.refusals import (
     GOOD,
+    INVOCATIONS,
     MAX_BYTES,
     MAX_ROWS,
     OIP,
@@ -25,6 +27,7 @@ from serving.refusals import (
 from headgate.serving import http
 
 DEEP = 3_000
+PACK = {"gzip": gzip.compress, "deflate": zlib.compress}
 
 
 @pytest.fixture(scope="module")
@@ -123,11 +126,11 @@ def test_huge_integers(asked, path, digits):
 @pytest.mark.parametrize(
     "kind",
     [
-        "text/plain",
+        "text/html",
         "text/csv; charset=utf-8",
         "application/octet-stream",
         "application/xml",
-        "multipart/form-data; boundary=x",
+        "multipart/mixed; boundary=x",
         "application/jsonl",
         "json",
         "\u00e9" * 200,
@@ -161,14 +164,59 @@ def test_a_pickled_body_is_refused_and_never_opened(asked, path, tmp_path):
 
 
 @pytest.mark.parametrize("path", GOOD)
-@pytest.mark.parametrize("encoding", ["gzip", "deflate, gzip", "br", "zstd", "IDENTITY, gzip"])
+def test_json_that_is_called_text(asked, path):
+    """`fetch` of browsers and of node, which are told no type."""
+    kind = {"content-type": "text/plain;charset=UTF-8"}
+    answer = asked.post(path, content=GOOD[path], headers=kind)
+    assert answer.status_code == 200, answer.text
+    assert answer.content == asked.post(path, content=GOOD[path]).content
+
+
+@pytest.mark.parametrize("path", [*GOOD, INVOCATIONS])
+@pytest.mark.parametrize("encoding", PACK)
 def test_a_compressed_body(asked, path, encoding):
+    plain = GOOD[V1 if path == INVOCATIONS else path].encode()
+    kind = {"content-type": "application/json"}
+    expected = asked.post(path, content=plain, headers=kind)
+    assert expected.status_code == 200
+    headers = {**kind, "content-encoding": encoding}
+    answer = asked.post(path, content=PACK[encoding](plain), headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.content == expected.content
+
+
+@pytest.mark.parametrize("path", GOOD)
+@pytest.mark.parametrize("encoding", PACK)
+def test_a_compressed_body_that_is_broken(asked, path, encoding):
+    whole = PACK[encoding](GOOD[path].encode())
+    for body in (b"", b"\xff" * 40, whole[:-5], whole + b"x"):
+        request = {"content": body, "headers": {"content-encoding": encoding}}
+        where, _, remedy = refused(asked, path, 400, **request)
+        assert where == "header Content-Encoding"
+        assert f"compress the whole body with {encoding}" in remedy
+
+
+@pytest.mark.parametrize("path", GOOD)
+@pytest.mark.parametrize("encoding", PACK)
+def test_a_compressed_body_that_is_too_large_unpacked(asked, path, encoding):
+    body = PACK[encoding](b" " * MAX_BYTES + b"1")
+    assert len(body) < 1000
+    request = {"content": body, "headers": {"content-encoding": encoding}}
+    where, what, remedy = refused(asked, path, 413, **request)
+    assert where == "body"
+    assert what == f"the body has more than {MAX_BYTES} bytes, unpacked"
+    assert remedy == f"send at most {MAX_BYTES} bytes, or raise server.max_body_mb"
+
+
+@pytest.mark.parametrize("path", GOOD)
+@pytest.mark.parametrize("encoding", ["deflate, gzip", "br", "zstd", "IDENTITY, gzip"])
+def test_a_body_compressed_in_another_way(asked, path, encoding):
     body = gzip.compress(GOOD[path].encode())
     request = {"content": body, "headers": {"content-encoding": encoding}}
     where, what, remedy = refused(asked, path, 415, **request)
     assert where == "header Content-Encoding"
     assert repr(encoding) in what
-    assert remedy == "send the body as it is"
+    assert remedy == "send gzip, deflate or the body as it is"
 
 
 @pytest.mark.parametrize("path", GOOD)

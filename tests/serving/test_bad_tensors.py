@@ -55,6 +55,12 @@ BAD_TENSORS = {
         "'FP64' is not what it takes",
         "send INT64",
     ),
+    "shared memory beside data": (
+        {"inputs": [{**ONE[0], "parameters": {"shared_memory_region": "a"}}, *ONE[1:]]},
+        "inputs[0]",
+        "shared memory is not read here",
+        "send the data itself",
+    ),
     "no datatype": (
         {"inputs": [{"name": "wind", "shape": [1], "data": [1]}]},
         "inputs[0].datatype",
@@ -218,6 +224,32 @@ def test_more_rows_than_may_be_are_refused_unseen(asked, rows):
     tensor = {"name": "wind", "datatype": "FP64", "shape": [rows], "data": ["never looked at"]}
     found = refused(asked, OIP, 413, json={"inputs": [tensor]})
     assert found == ("body", f"{rows} rows", "send at most 50 rows at a time")
+
+
+@pytest.mark.parametrize(
+    ("index", "datatype", "value", "said"),
+    [
+        (1, "INT8", 300, ("300 is no INT8", "send an integer from -128 to 127")),
+        (1, "UINT8", -1, ("-1 is no UINT8", "send an integer from 0 to 255")),
+        (1, "INT32", 2**40, (f"{2**40} is no INT32", "send an integer from")),
+        (1, "INT32", True, ("true is no int64", "send an integer")),
+        (1, "INT64", -(2**63) - 1, ("-9.223372036854776e+18 is no int64", "send an integer")),
+        (2, "INT32", 1.5, ("1.5 is no INT32", "send an integer from")),
+        (2, "INT64", 2**300, ("2.037035976334486e+90 is no INT64", "send an integer from")),
+        (2, "FP16", 1e5, ("100000.0 does not fit into FP16", "send a smaller number")),
+        (2, "FP16", -70000, ("-70000 does not fit into FP16", "send a smaller number")),
+        (2, "FP32", 1e39, ("1e+39 does not fit into FP32", "send a smaller number")),
+        (2, "FP16", "1", ("'1' is no float64", "send a number")),
+    ],
+)
+def test_a_number_that_is_not_what_it_is_called(asked, index, datatype, value, said):
+    what, remedy = said
+    inputs = tensors(carrier=["UA", "UA"], distance=[1, 1], wind=[1, 1])
+    inputs[index] |= {"datatype": datatype, "data": [1, value]}
+    found = refused(asked, OIP, json={"inputs": inputs})
+    assert found[0] == f"inputs[{index}].data[1]"
+    assert found[1].lower() == what.lower()
+    assert remedy in found[2]
 
 
 def test_a_value_that_hides_in_a_flat_tensor(asked):

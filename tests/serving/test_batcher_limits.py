@@ -100,21 +100,16 @@ async def test_a_call_that_hangs_fails_its_requests_at_their_deadlines(world, wa
 
 @queued
 @simulated
-async def test_while_a_call_hangs_one_tries_and_the_others_are_refused_at_once(world, way):
+async def test_while_a_call_hangs_whoever_comes_is_refused_at_once(world, way):
     world.make(way, fixed=0.1)
     world.engine.hang_s = 100.0
     with pytest.raises(DeadlineExceededError):
         await world.ask(within=7.0)
     begun = world.clock.now
-    trying = world.asking(within=1.0)
-    await asyncio.sleep(0)
     for _ in range(5):
         with pytest.raises(OverloadError):
             await world.ask(within=1.0)
     assert world.clock.now == begun
-    with pytest.raises(DeadlineExceededError):
-        await trying
-    assert world.clock.now - begun <= 1.0 + RESOLUTION_S
     world.engine.hang_s = 0.0
     await asyncio.sleep(100)
     await world.ask()

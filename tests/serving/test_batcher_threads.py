@@ -236,3 +236,29 @@ def test_it_notices_that_a_thread_and_the_event_loop_fight_for_the_interpreter()
 
     asyncio.run(main())
     assert on_loop == {True, False}
+
+
+def test_a_call_that_everybody_has_given_up_still_counts_as_work():
+    """Whoever comes next is told at once, instead of waiting for a deadline that cannot be kept."""
+    hangs = threading.Event()
+    begun = threading.Event()
+
+    def engine(batch):
+        begun.set()
+        hangs.wait(30)
+        return {"y": batch["x"]}
+
+    async def main():
+        batcher = make(engine)
+        with pytest.raises(HeadgateError):
+            await submit(batcher, 1, within=0.3)
+        assert begun.is_set()
+        assert batcher.busy
+        began = time.monotonic()
+        with pytest.raises(OverloadError):
+            await submit(batcher, 2, within=0.4)
+        assert time.monotonic() - began < 0.3
+        hangs.set()
+        await batcher.close()
+
+    asyncio.run(main())

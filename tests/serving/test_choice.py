@@ -81,6 +81,42 @@ def test_two_that_differ_are_too_many(asked):
     assert message.startswith("header X-Headgate-Model and query ?model=: two models are named")
 
 
+@pytest.mark.parametrize(
+    ("query", "headers", "where"),
+    [
+        ("?model=breast-cancer&model=late-flights", [], "query ?model="),
+        ("?model=late-flights&model=nobody", [], "query ?model="),
+        ("", ["late-flights", "breast-cancer"], "header X-Headgate-Model"),
+    ],
+)
+def test_one_place_may_name_two_too(asked, query, headers, where):
+    headers = [("X-Headgate-Model", name) for name in headers]
+    answer = asked.post(f"/invocations{query}", content=GOOD[V1], headers=headers)
+    message = said(answer, 400, "BAD_REQUEST")
+    assert message.startswith(f"{where}: two models are named: ")
+    assert message.endswith(f"name one of: {NAMES}")
+
+
+def test_the_same_one_twice_is_one(asked):
+    headers = [("X-Headgate-Model", "late-flights")] * 2
+    query = "?model=late-flights&model=late-flights&model="
+    assert asked.post(f"/invocations{query}", content=GOOD[V1], headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/ping", "/health"])
+def test_health_is_that_of_the_model_that_is_named(asked, path, monkeypatch):
+    flights = {"X-Headgate-Model": "late-flights"}
+    monkeypatch.setattr(asked.worker.models["late-flights"], "_mismatch", "it answers wrongly")
+    assert asked.get(path, headers=flights).status_code == 503
+    assert asked.get(f"{path}?model=late-flights").status_code == 503
+    assert asked.get(path).status_code == 503
+    assert asked.get(f"{path}?model=breast-cancer").json() == {"status": "Healthy"}
+    nope = {"X-Headgate-Model": "nope"}
+    for answer in (asked.get(f"{path}?model=nope"), asked.get(path, headers=nope)):
+        message = said(answer, 404, "RESOURCE_DOES_NOT_EXIST")
+        assert message.endswith(f"no model 'nope' — served here: {NAMES}")
+
+
 def test_too_long_a_query_is_no_fault_of_ours(asked):
     answer = asked.post(f"/invocations?{'a=b&' * 5000}", content=GOOD[V1])
     assert said(answer, 400, "BAD_REQUEST")
@@ -105,6 +141,8 @@ def test_the_only_model_needs_no_name(tmp_path):
         for request in (
             {"url": "/invocations", "headers": {"x-headgate-model": name.encode()}},
             {"url": f"/invocations?model={quote(name)}"},
+            {"url": "/invocations?model=", "headers": {"x-headgate-model": ""}},
+            {"url": "/invocations", "headers": {"x-amzn-sagemaker-target-model": ""}},
         ):
             answer = asked.post(request.pop("url"), content=body, **request)
             assert answer.json() == {"predictions": [1.0, 2.0]}

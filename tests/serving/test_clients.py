@@ -134,6 +134,15 @@ def test_triton_s_client_infers(triton, expected, sent, given):
     assert told.as_numpy("probabilities").shape == (len(ROWS), 2)
 
 
+@pytest.mark.parametrize("how", ["gzip", "deflate"])
+@pytest.mark.parametrize("sent", [True, False], ids=["binary", "json"])
+def test_triton_s_client_may_compress(triton, expected, how, sent):
+    import tritonclient.http as module
+
+    inputs = tensor_inputs(module, sent)
+    check(triton.infer(TENSOR, inputs, request_compression_algorithm=how), expected[TENSOR])
+
+
 def test_triton_s_client_infers_with_many_in_flight(triton, expected):
     import tritonclient.http as module
 
@@ -192,8 +201,8 @@ def test_mlflow_s_client_scores(tmp_path, expected):
         answer = client.invoke(FRAME)
         assert answer["predictions"] == expected[TABLE]["label"].tolist()
         assert answer.get_predictions("ndarray").tolist() == answer["predictions"]
-        with pytest.raises(Exception, match="parameter 'threshold' is unknown"):
-            client.invoke(FRAME, params={"threshold": 1})
+        with_params = client.invoke(FRAME, params={"threshold": 1})
+        assert with_params["predictions"] == answer["predictions"]
 
 
 def post(address, path, body, **headers):

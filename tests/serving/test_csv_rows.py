@@ -9,9 +9,14 @@ from predictor.factory import TABLE_SIGNATURE, TENSOR_SIGNATURE
 from headgate.errors import InputError
 from headgate.predictor import Field, Signature
 from headgate.serving.http import TooLargeError
-from headgate.serving.protocols.csv_rows import csv_to_batch, rows_to_csv
+from headgate.serving.protocols.csv_rows import MISSING, csv_to_batch, rows_to_csv
 
 MOST = 5
+GAPS = Signature(
+    inputs=(Field(name="x", dtype="float32", shape=(2,), nullable=True),),
+    outputs=(),
+    task="tensor",
+)
 
 
 def table(text, **options):
@@ -42,10 +47,37 @@ def test_the_same_row_however_it_is_written(text):
 
 
 def test_text_stays_text_and_an_empty_cell_is_null():
-    text = 'carrier,distance,wind\n,1,\nnan,1,nan\nNone,1,NaN\n"a ""b"",\nc",1,\n'
+    text = 'carrier,distance,wind\n,1,\nna,1,\nnone,1,\n NA,1,\n"a ""b"",\nc",1,\n'
     found = table(text)
-    assert found["carrier"] == [None, "nan", "None", 'a "b",\nc']
+    assert found["carrier"] == [None, "na", "none", " NA", 'a "b",\nc']
     assert np.isnan(found["wind"]).all()
+
+
+def test_what_pandas_takes_for_missing_is_missing():
+    from pandas._libs.parsers import STR_NA_VALUES
+
+    assert STR_NA_VALUES == MISSING
+
+
+@pytest.mark.parametrize("cell", ["NA", "nan", "#N/A N/A", "-NaN", '"None"'])
+def test_a_missing_value_is_null_whatever_the_column(cell):
+    found = table(f"carrier,distance,wind\n{cell},1,{cell}\n")
+    assert found["carrier"] == [None]
+    assert np.isnan(found["wind"]).all()
+    assert np.isnan(csv_to_batch(GAPS, f"{cell},{cell}\n".encode(), MOST)["x"]).all()
+    with pytest.raises(InputError, match=r"csv.distance\[0\]: null is not allowed"):
+        table(f"UA,{cell},1\n")
+
+
+@pytest.mark.parametrize("cell", ["", "NA"])
+def test_a_text_that_cannot_be_missing_is_not(cell):
+    texts = Signature(inputs=(Field(name="a", dtype="string"),), outputs=(), task="tensor")
+    with pytest.raises(InputError, match=r"csv.a\[0\]: '.*' is a missing value.* as JSON"):
+        csv_to_batch(texts, f'"{cell}"\n'.encode(), MOST, header=False)
+
+
+def test_a_cell_may_be_as_long_as_a_body():
+    assert table(f"{'x' * 200_000},1,2\n")["carrier"] == ["x" * 200_000]
 
 
 def test_a_name_in_the_data_is_no_header():
@@ -88,12 +120,7 @@ def test_a_tensor_of_several_dimensions_is_flat():
 
 
 def test_a_row_of_nothing_but_nulls_is_a_row():
-    gaps = Signature(
-        inputs=(Field(name="x", dtype="float32", shape=(2,), nullable=True),),
-        outputs=(),
-        task="tensor",
-    )
-    assert np.isnan(csv_to_batch(gaps, b",\n1,2\n", MOST)["x"][0]).all()
+    assert np.isnan(csv_to_batch(GAPS, b",\n1,2\n", MOST)["x"][0]).all()
 
 
 def test_booleans_have_two_names_in_any_case():
@@ -123,7 +150,8 @@ BAD = {
     "a huger one": (f"UA,{'9' * 5000},2\n", r"csv.distance\[0\]"),
     "an open quote": ('"UA,1,2\n', "no CSV: unexpected end of data"),
     "a quote amid": ('"U"A,1,2\n', "no CSV: .* in line 1"),
-    "a long cell": (f"{'x' * 200_000},1,2\n", "no CSV: field larger than field limit"),
+    "a long cell": (f"UA,{'x' * 200_000},2\n", r"csv.distance\[0\]: 'xxxxx*' is no int64"),
+    "NaN in no way of CSV": ("UA,1,NAN\n", r"csv.wind\[0\]: 'NAN' is no float64"),
     "no UTF-8": (b"UA\xff,1,2\n", "no UTF-8: invalid start byte at byte 2"),
     "zeros": (bytes(100), "1 cells where 3 belong"),
 }

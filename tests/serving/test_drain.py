@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -41,6 +42,36 @@ def test_what_is_open_is_answered_and_what_is_new_is_refused(tmp_path):
         assert slow.result()[0] == 200
         until(lambda: not server.alive, 10)
         assert "cut off" not in server.log.read_text()
+
+
+def answers_of(sock):
+    """The statuses and `Connection` headers of what comes until the server closes."""
+    received = b""
+    while data := sock.recv(65536):
+        received += data
+    heads = re.findall(rb"HTTP/1.1 (\d+) .*?\r\n\r\n", received, re.DOTALL)
+    return [int(status) for status in heads], received.lower().count(b"connection: close")
+
+
+def test_what_comes_behind_another_request_is_answered_too(tmp_path):
+    def one(wait):
+        return b"GET /echo?wait=%b HTTP/1.1\r\nhost: x\r\n\r\n" % wait
+
+    with (
+        serving(tmp_path / "log", drain_s=15) as server,
+        contextlib.closing(connect(server.address)) as idle,
+        contextlib.closing(connect(server.address)) as busy,
+    ):
+        assert ask(idle, "/echo")[0] == ask(busy, "/echo")[0] == 200
+        busy.sock.sendall(one(b"2"))
+        time.sleep(0.3)
+        os.kill(server.pid, signal.SIGTERM)
+        until(lambda: refused(server.address), 3)
+        busy.sock.sendall(one(b"0.1"))
+        idle.sock.sendall(one(b"0.2") * 3)
+        assert answers_of(idle.sock) == ([200] * 3, 1)
+        assert answers_of(busy.sock) == ([200] * 2, 1)
+        until(lambda: not server.alive, 10)
 
 
 def test_nobody_is_reset_while_it_stops(tmp_path):

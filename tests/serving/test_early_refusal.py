@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 
 import pytest
 import uvicorn
@@ -255,3 +256,17 @@ def test_a_turn_is_what_is_read_before_anything_is_answered():
 def test_a_tick_of_the_clock_is_no_wait():
     assert noticed(10.0, 10.001) == 10.001
     assert noticed(10.0, 10.1) == 10.0
+
+
+def test_a_loop_that_a_thread_has_woken_has_looked_at_its_sockets():
+    """The one client of a slow model asks again: its request has not waited for the call before it."""
+    turns = Turns()
+    began = monotonic() - 0.3
+    turns.begin(began)
+    turns.end()
+    turns.woken()
+    turns.active = now = monotonic()
+    turns.begin(now)
+    assert turns.since - began > 0.29
+    turns.woken()
+    assert turns.began == now

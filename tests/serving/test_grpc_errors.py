@@ -27,6 +27,9 @@ from headgate.errors import (
     UnknownModelError,
 )
 from headgate.predictor import Predictor
+from headgate.serving.grpc import streaming
+from headgate.serving.grpc.frames import ErrorCode
+from headgate.serving.grpc.framing import prefixed
 from headgate.serving.grpc.headers import outcome
 from headgate.serving.grpc.status import Status, StoppingError, ending, status_of
 from headgate.serving.http import TooLargeError
@@ -305,8 +308,8 @@ def test_what_cannot_be_in_time_is_refused_at_once(tmp_path, monkeypatch):
         batcher = served.worker.models["late-flights"].batcher
         first = unary(opened, "ModelInfer").future(row())
         until(lambda: batcher.busy_s > 0.05, 10)
-        served.run(lambda: batcher.cost.learn(1, 30.0))
-        told = client.call(INFER, row().SerializeToString(), grpc_timeout="100m")
+        served.run(lambda: [batcher.cost.learn(1, 30.0) for _ in range(20)])
+        told = client.call(INFER, row().SerializeToString(), grpc_timeout="1S")
         assert told.status == StatusCode.UNAVAILABLE.value[0]
         assert "with a later deadline" in told.text
         assert int(told.headers["grpc-retry-pushback-ms"]) > 0
@@ -358,6 +361,47 @@ def test_a_client_that_is_gone_frees_its_rows(tmp_path, monkeypatch, how):
         served.run(served.worker.flush)
         name = "headgate_requests_total"
         assert metric(name, surface="grpc", model="late-flights", outcome="gone") == 3
+
+
+@pytest.mark.parametrize(("idle_s", "drain_s"), [(0.0, 20), (1e9, 0.01)], ids=["idle", "busy"])
+def test_a_stream_gets_what_it_is_owed_before_a_server_that_stops_ends_it(
+    tmp_path, monkeypatch, idle_s, drain_s
+):
+    """One on which nothing comes soon, one on which more and more comes in time."""
+    with (
+        held_server(tmp_path, monkeypatch) as (served, held),
+        connected(served.port) as client,
+    ):
+        stream = client.begin(f"/{SERVICE}/ModelStreamInfer")
+        monkeypatch.setattr(streaming, "_IDLE_S", idle_s)
+        with held.back():
+            client.send(stream, prefixed(row(id="owed").SerializeToString()), end=False)
+            until(lambda: served.worker.models["late-flights"].batcher.busy_s > 0, 10)
+            served.run(lambda: served.server.stop(refusing=False, drain_s=drain_s))
+            until(lambda: served.server._leaving, 10)
+            served.run(served.server.end_idle)
+        client.until(lambda: b"owed" in client.told[stream].data)
+        until(lambda: served.run(served.server.end_idle) or client_ended(client, stream), 10)
+        assert client.told[stream].status == StatusCode.UNAVAILABLE.value[0]
+
+
+def client_ended(client, stream):
+    client.sock.settimeout(0.05)
+    with contextlib.suppress(TimeoutError):
+        client.read()
+    return client.told[stream].ended
+
+
+def test_an_unfit_server_has_its_calls_made_elsewhere(served):
+    with connected(served.port) as client:
+        under_way = client.begin(INFER)
+        until(lambda: any(each.calls for each in served.server.connections), 5)
+        served.run(lambda: [each.go_away(refusing=True) for each in served.server.connections])
+        late = client.begin(INFER)
+        client.until_ended(late)
+        assert client.told[late].reset == ErrorCode.REFUSED_STREAM
+        client.send(under_way, prefixed(row().SerializeToString()))
+        assert client.until_ended(under_way).status == 0
 
 
 def test_an_engine_that_fails_is_the_servers_fault(tmp_path, monkeypatch):

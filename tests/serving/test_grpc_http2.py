@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import time
@@ -23,7 +24,7 @@ from headgate.serving.grpc import patience
 from headgate.serving.grpc.call import WINDOW
 from headgate.serving.grpc.frames import PREFACE, ErrorCode, Kind, frame
 from headgate.serving.grpc.framing import prefixed
-from headgate.serving.grpc.headers import HEADER_BYTES
+from headgate.serving.grpc.headers import HEADER_BYTES, Malformed, Reader
 from headgate.serving.grpc.messages import message
 from headgate.serving.grpc.streaming import StreamingCall
 from headgate.serving.launch import connections
@@ -154,6 +155,37 @@ def test_the_same_bytes_mean_something_else_once_the_table_has_changed(client):
             assert told.status == 0
     assert client.call(f"/{SERVICE}/Nothing").status == StatusCode.UNIMPLEMENTED.value[0]
     assert is_live(client.call())
+
+
+def test_headers_at_the_end_of_a_call_count_for_the_table_too():
+    """Also where nobody reads them, later blocks refer to what they put in."""
+    encoder, reader = Encoder(), Reader()
+    blocks = [encoder.encode(CALL) for _ in range(2)]
+    assert [reader.read(block).path for block in blocks * 2] == [READY] * 4
+    reader.skip(encoder.encode([("x-checksum", "1")]))
+    other = [*CALL[:2], (":path", "/other"), CALL[3]]
+    for headers, path in ((CALL, READY), (other, "/other"), (CALL, READY), (other, "/other")):
+        assert reader.read(encoder.encode(headers)).path == path
+    # The very bytes that were remembered mean something else by now.
+    with contextlib.suppress(Malformed):
+        assert reader.read(blocks[1]).path != READY
+
+
+paths = st.sampled_from(["/a", "/b", "/c" * 900])
+extras = st.dictionaries(st.sampled_from(["x", "y", "z"]), st.sampled_from(["1", "2", "3" * 500]))
+
+
+@given(st.lists(st.tuples(paths, extras, st.booleans(), st.sampled_from([None, 0, 100, 4096]))))
+def test_what_is_remembered_of_headers_is_what_they_say(requests):
+    encoder, reader = Encoder(), Reader()
+    for path, more, needed, table in requests * 2:
+        if table is not None:
+            encoder.header_table_size = table
+        block = encoder.encode([*CALL[:2], (":path", path), CALL[3], *more.items()])
+        if needed:
+            assert reader.read(block).path == path
+        else:
+            reader.skip(block)
 
 
 def test_pings_are_answered_and_what_is_unknown_is_ignored(client):

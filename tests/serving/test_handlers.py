@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from headgate.errors import InputError
-from headgate.serving.drain import _not_ready
+from headgate.serving import drain
 from headgate.serving.handlers import asked, ready, told
 
 WHO = [(b"x-headgate-release", b"r:1")]
+GZIP = (b"content-encoding", b"gzip")
 
 
 def answer(handler, *messages, path="/x", head=()):
@@ -68,6 +71,8 @@ def test_a_small_request_is_answered():
         ),
         ([part(b"")], [(b"content-length", b"2000000000")], 413, "body: the body has 2000000000"),
         ([], [(b"content-type", b"text/csv")], 415, "header Content-Type"),
+        ([part(b"x")], [GZIP], 400, "header Content-Encoding: the body"),
+        ([part(gzip.compress(b"x" * 65_537))], [GZIP], 413, "body: the body has more than 65536"),
     ],
 )
 def test_one_that_is_wrong_is_told_in_the_protocol_s_words(messages, head, status, what):
@@ -75,6 +80,26 @@ def test_one_that_is_wrong_is_told_in_the_protocol_s_words(messages, head, statu
     assert found == status
     assert body.startswith(what)
     assert WHO[0] in headers
+
+
+def test_a_small_request_may_be_compressed():
+    found = answer(asked(upper, problem, WHO), part(gzip.compress(b'"ab"')), head=[GZIP])
+    assert found[:2] == (200, "AB")
+
+
+@pytest.mark.parametrize(
+    ("body", "head"),
+    [
+        (b"x" * 65_537, []),
+        (gzip.compress(b"x" * 65_537), [GZIP]),
+        (b"", [(b"content-length", b"65537")]),
+    ],
+    ids=["sent", "packed", "announced"],
+)
+def test_the_limit_of_a_small_request_is_no_setting(body, head):
+    found = answer(asked(upper, problem, WHO), part(body), head=head)
+    assert found[0] == 413
+    assert found[1].endswith("send at most 65536 bytes")
 
 
 def test_nothing_is_said_to_a_client_that_left():
@@ -94,9 +119,14 @@ def test_trouble_is_503():
     assert answer(handler)[:2] == (503, "it hangs")
 
 
-@pytest.mark.parametrize("path", ["/readyz", "/ping", "/health", "/v2/health/ready"])
-def test_a_worker_that_stops_is_not_ready_in_any_protocol(path):
-    app = told(lambda: b'"good"', WHO)
-    assert answer(app, path=path)[0] == 200
-    assert answer(_not_ready(app), path=path)[0] == 503
-    assert answer(_not_ready(app), path="/v2/health/live")[0] == 200
+def test_a_worker_that_stops_is_not_ready_and_answers_all_the_same(monkeypatch):
+    handler = ready(
+        lambda: None, lambda: b'"good"', WHO, wrong=lambda why: json.dumps(why).encode()
+    )
+    assert answer(handler)[0] == 200
+    monkeypatch.setattr(drain, "_servers", [SimpleNamespace(leaving=True)])
+    assert answer(handler)[:2] == (503, "this server is stopping")
+    app = drain._without_sockets(told(lambda: b'"good"', WHO))
+    assert answer(app, path="/readyz")[0] == 503
+    for path in ("/ping", "/predictions/ping", "/v2/health/live"):
+        assert answer(app, path=path)[0] == 200

@@ -272,7 +272,7 @@ def test_what_becomes_of_a_request_is_counted(asked):
     for path in (POSTS[0], POSTS[3]):
         asked.post(path, json={"instances": [row]})
         asked.post(path, json={"instances": []})
-        asked.post(path, content=b"x", headers={"content-type": "text/plain"})
+        asked.post(path, content=b"x", headers={"content-type": "text/html"})
         asked.get(path)
         asked.get(f"{path}x")
     after = counts()

@@ -187,8 +187,13 @@ def test_a_reply_is_whole():
         {b"content-type": b" Application/Json ;charset=utf-8"},
         {b"content-type": b"application/x-www-form-urlencoded"},
         {b"content-type": b"application/vnd.kserve+json"},
+        {b"content-type": b"text/plain"},
+        {b"content-type": b"text/plain;charset=UTF-8"},
         {b"content-encoding": b"identity"},
         {b"content-encoding": b"Identity"},
+        {b"content-encoding": b"gzip"},
+        {b"content-encoding": b"X-Gzip"},
+        {b"content-encoding": b"deflate"},
     ],
 )
 def test_what_may_be_json_is_read(head):
@@ -202,7 +207,8 @@ def test_what_may_be_json_is_read(head):
         ({b"content-type": b"application/vnd.bentoml+pickle"}, "header Content-Type"),
         ({b"content-type": b"\xff\x00"}, "header Content-Type"),
         ({b"content-type": b";"}, None),
-        ({b"content-encoding": b"gzip"}, "header Content-Encoding"),
+        ({b"content-encoding": b"br"}, "header Content-Encoding"),
+        ({b"content-encoding": b"gzip, gzip"}, "header Content-Encoding"),
         ({b"content-encoding": b""}, "header Content-Encoding"),
     ],
 )

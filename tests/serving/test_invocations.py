@@ -60,6 +60,7 @@ def test_what_mlflow_ignores_is_ignored(asked):
         {"dataframe_records": [row], "client_request_id": "7"},
         {"instances": [row], "params": None},
         {"inputs": [row], "params": {}},
+        {"instances": [row], "params": {"predict_method": "predict_proba"}},
         {"inputs": {name: [value] for name, value in row.items()}},
         {"inputs": row},
         {"dataframe_split": {"columns": [*row], "index": [9], "data": [[*row.values()]]}},
@@ -169,11 +170,8 @@ BODIES = {
     "an empty list": (b"[]", "body: no rows"),
     "no rows in it": (b'{"instances": []}', "instances: no rows"),
     "two forms": (b'{"instances": [], "inputs": []}', "body: instances and inputs are both there"),
-    "parameters": (
-        json.dumps({"instances": [ROW], "params": {"predict_method": "predict_proba"}}).encode(),
-        "params: parameter 'predict_method' is unknown — leave params out",
-    ),
-    "odd parameters": (b'{"instances": [], "params": 7}', "params: parameter 7 is unknown"),
+    "odd parameters": (b'{"instances": [], "params": 7}', "params: 7 is no object"),
+    "a list of parameters": (b'{"instances": [], "params": []}', "params: [] is no object"),
     "no frame": (b'{"dataframe_split": [[1]]}', "dataframe_split: a list of 1 is no split frame"),
     "no columns": (
         b'{"dataframe_split": {"data": [[1]]}}',
@@ -254,7 +252,8 @@ OTHERS = {
         415,
         "header Content-Type: 'text/csv; charset=latin-1' is not understood",
     ),
-    "compressed": ({**CSV, "content-encoding": "gzip"}, b"UA", 415, "header Content-Encoding"),
+    "compressed": ({**CSV, "content-encoding": "br"}, b"UA", 415, "header Content-Encoding"),
+    "badly compressed": ({**CSV, "content-encoding": "gzip"}, b"UA", 400, "header Content-Enc"),
     "a header that may be": (
         {"content-type": "text/csv; header=maybe"},
         b"UA,1,2",

@@ -142,7 +142,7 @@ def test_a_connection_is_handed_over_open():
         assert list(incoming(theirs)) == []
         assert hand_over(ours, far)
         far.close()
-        assert tell_drain(ours)
+        tell_drain(ours)
         ours.close()
         connection, drain, gone = incoming(theirs)
         assert (drain, gone) == ("drain", "gone")
@@ -152,7 +152,24 @@ def test_a_connection_is_handed_over_open():
             connection.setblocking(True)
             assert connection.recv(5) == b"hello"
         assert not hand_over(ours, near)
-        assert not tell_drain(ours)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            tell_drain(ours)
+
+
+def test_a_channel_that_is_full_says_so():
+    ours, theirs = socket.socketpair()
+    near, far = socket.socketpair()
+    with ours, theirs, near, far:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        while hand_over(ours, far):
+            pass
+        with pytest.raises(BlockingIOError):
+            tell_drain(ours)
+        for item in incoming(theirs):
+            item.close()
+        tell_drain(ours)
+        assert list(incoming(theirs)) == ["drain"]
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,12 @@ def _csv():
     return buffer.getvalue()
 
 
+def _csv_of_r():
+    """As R's `write.csv` says what is missing: FRAME has rows without a carrier and without wind."""
+    assert FRAME.isna().any()[["carrier", "wind"]].all()
+    return FRAME.to_csv(index=False, na_rep="NA")
+
+
 def _reordered():
     columns = ["gate", "wind", "carrier", "distance"]
     data = [["B2", row["wind"], row["carrier"], row["distance"]] for row in ROWS]
@@ -101,7 +107,9 @@ BODIES = {
     "one row of inputs": ("late-flights", {"inputs": ROWS[3]}, JSON),
     "a list of inputs": ("late-flights", {"inputs": ROWS}, JSON),
     "CSV": ("late-flights", _csv(), CSV),
+    "CSV of R": ("late-flights", _csv_of_r(), CSV),
     "no params": ("late-flights", {"instances": ROWS, "params": {}}, JSON),
+    "params without a schema": ("late-flights", {"instances": ROWS, "params": {"a": 1}}, JSON),
     "a tensor of instances": ("breast-cancer", {"instances": X}, JSON),
     "a tensor of inputs": ("breast-cancer", {"inputs": X}, JSON),
     "a tensor in a frame": (

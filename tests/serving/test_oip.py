@@ -122,6 +122,25 @@ def test_any_integer_datatype_is_fine_where_the_values_fit(echo, datatype):
     assert told["float32_out"]["data"] == [1.0, 2.0]
 
 
+@pytest.mark.parametrize(
+    ("name", "datatype", "sent", "arrived"),
+    [
+        ("int64", "INT8", [-128, 127.0], [-128, 127]),
+        ("float32", "UINT64", [2**64 - 1, 0], [1.8446744e19, 0]),
+        ("float32", "FP16", [0.1, 65519], [0.099975586, 65504]),
+        ("float64", "FP32", [0.1, None], [0.10000000149011612, None]),
+        ("float64", "INT8", [None, 5], [None, 5]),
+        ("cube", "UINT8", [*range(11), 255], [*range(11), 255]),
+    ],
+)
+def test_a_number_is_what_the_binary_form_would_carry(echo, name, datatype, sent, arrived):
+    shape = [2, 2, 1, 3] if name == "cube" else [2]
+    inputs = [tensor(each, *VALUES[each]) for each in VALUES if each != name]
+    inputs.append(tensor(name, datatype, sent, shape))
+    told = outputs(echo.post("/v2/models/echo/infer", json={"inputs": inputs}))
+    assert told[f"{name}_out"]["data"] == arrived
+
+
 def test_the_request_names_the_outputs_it_wants_and_their_order(echo):
     inputs = [tensor(name, *VALUES[name]) for name in VALUES]
     wanted = [{"name": "string_out"}, {"name": "bool_out", "parameters": {"binary_data": False}}]
@@ -240,6 +259,8 @@ def test_too_long_a_question_in_pieces_is_not_waited_for(asked):
 
     answer = asked.post(INDEX, content=pieces())
     assert answer.status_code == 413
+    # Its limit is no setting.
+    assert answer.json()["error"].endswith("send at most 65536 bytes")
     assert asked.post(INDEX, content=b"", headers={"content-type": "text/csv"}).status_code == 415
 
 

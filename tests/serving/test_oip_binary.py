@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -176,7 +178,21 @@ def test_what_the_type_of_a_binary_body_is_called_matters_not(asked):
     for kind in ("application/octet-stream", "application/vnd.inference-payload+binary", "x"):
         answer = infer(asked, OIP_X, request, data, **{"content-type": kind})
         assert answer.status_code == 200
-    assert infer(asked, OIP_X, request, data, **{"content-encoding": "gzip"}).status_code == 415
+    assert infer(asked, OIP_X, request, data, **{"content-encoding": "br"}).status_code == 415
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)]
+)
+def test_the_length_of_the_json_is_that_before_it_was_compressed(asked, encoding, pack):
+    data = np.array(X, "<f4").tobytes()
+    text = json.dumps({"inputs": [binary("x", "FP32", [1, 30], len(data))]}).encode()
+    headers = {HEADER: str(len(text)), "content-type": "application/octet-stream"}
+    plain = asked.post(OIP_X, content=text + data, headers=headers)
+    headers["content-encoding"] = encoding
+    answer = asked.post(OIP_X, content=pack(text + data), headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.content == plain.content
 
 
 FINE = np.array(X, "<f4").tobytes()

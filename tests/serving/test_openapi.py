@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 import shutil
+import struct
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import jsonschema_rs
 import pytest
-from predictor.factory import NAMES, make_artifact
+from predictor.factory import NAMES, TABLE_SIGNATURE, make_artifact
 from serving.asgi import make_root, serving_app
 from serving.echo import make_echoes
 from serving.schemas import check_document
 
 from headgate.predictor import Field
+from headgate.serving.described import server
 
 NOT_DESCRIBED = {"/", "/docs.json", "/schema.json"}
 ECHOES = {
@@ -92,12 +95,7 @@ def test_every_path_that_there_is_is_described_and_no_other(app, request):
     served = set()
     for path, route in asked.app._hot._routes.items():
         for method in route:
-            plain = path
-            for name in asked.worker.models:
-                version = asked.worker.models[name].version
-                for versioned in (f"/versions/{version}", f"/{version}"):
-                    plain = plain.replace(f"/{name}{versioned}", f"/{name}")
-            served.add((plain, method.lower()))
+            served.add((path, method.lower()))
     assert {each for each in served if each[0] not in NOT_DESCRIBED} == described
 
 
@@ -106,6 +104,13 @@ def examples(document):
         for kind, content in operation.get("requestBody", {}).get("content", {}).items():
             for name, example in content.get("examples", {}).items():
                 yield path, method, operation, kind, name, example["value"]
+
+
+def named(asked, path, example):
+    """The query that the name of an example asks for."""
+    query, found, _ = example.rpartition(": ")
+    assert bool(found) == (path == "/invocations" and len(asked.worker.models) > 1)
+    return dict([query.split("=", 1)]) if found else {}
 
 
 @pytest.mark.parametrize("app", ["asked", "echo", "private"])
@@ -117,8 +122,7 @@ def test_every_example_works_when_pasted_and_is_answered_as_described(app, reque
         where = f"{path} {kind} {name}"
         body = {"content": value} if isinstance(value, str) else {"json": value}
         headers = {"content-type": kind}
-        choices = [each for each in operation.get("parameters", []) if "example" in each]
-        params = {each["name"]: each["example"] for each in choices if each["in"] == "query"}
+        params = named(asked, path, name)
         answer = asked.request(method.upper(), path, headers=headers, params=params, **body)
         expected = 400 if 200 not in map(int, operation["responses"]) else 200
         assert answer.status_code == expected, (where, answer.text)
@@ -135,15 +139,69 @@ def test_the_answers_that_are_shown_are_those_that_are_given(asked):
     count = 0
     for path, method, operation, kind, name, value in examples(document):
         shown = operation["responses"]["200"]["content"]["application/json"].get("examples")
-        if shown and name in {"rows", "row", "tensors", "a data frame"} and kind.endswith("json"):
-            params = {"model": "breast-cancer"} if path == "/invocations" else {}
+        who, colon, form = name.rpartition(": ")
+        if shown and form in {"rows", "row", "tensors", "a data frame"} and kind.endswith("json"):
+            params = named(asked, path, name)
             answer = asked.request(method.upper(), path, json=value, params=params).json()
-            expected = shown["answer"]["value"]
-            if name == "rows" and isinstance(value, list):
+            expected = shown[f"{who}{colon}answer"]["value"]
+            if form == "rows" and isinstance(value, list):
                 answer = answer[0]
             assert close(answer, expected), path
             count += 1
-    assert count >= 9
+    assert count >= 18
+
+
+def parameters_of(document, path, method="post"):
+    return {each["name"]: each for each in document["paths"][path][method]["parameters"]}
+
+
+def test_each_model_has_examples_of_invocations(asked, echo):
+    content = document_of(asked)["paths"]["/invocations"]["post"]["requestBody"]["content"]
+    for model in asked.worker.models:
+        for kind in ("application/json", "text/csv", "application/jsonlines"):
+            assert any(name.startswith(f"model={model}: ") for name in content[kind]["examples"])
+    assert "no example" in content["application/x-npy"]["schema"]["description"]
+    choice = parameters_of(document_of(asked), "/invocations")["model"]
+    assert [each["value"] for each in choice["examples"].values()] == [*asked.worker.models]
+
+
+def test_a_text_that_csv_has_not_is_not_shown_in_it():
+    row = {"carrier": "NA", "distance": 1, "wind": 0.5}
+    shown = server._text_examples(SimpleNamespace(example=row, signature=TABLE_SIGNATURE))
+    assert "text/csv" not in shown
+    assert shown["application/jsonlines"]
+    row["carrier"] = "UA"
+    shown = server._text_examples(SimpleNamespace(example=row, signature=TABLE_SIGNATURE))
+    assert "UA,1,0.5" in shown["text/csv"]["by position"]
+
+
+@pytest.mark.parametrize(("path", "method"), [("/invocations", "post"), ("/ping", "get")])
+def test_a_model_may_be_named_in_any_of_three_ways(asked, path, method):
+    found = parameters_of(document_of(asked), path, method)
+    for name in ("model", "X-Headgate-Model", "X-Amzn-SageMaker-Target-Model"):
+        assert found[name]["required"] is False
+        assert found[name]["schema"] == {"enum": [*asked.worker.models]}
+
+
+def test_the_smallest_deadline_is_more_than_none(asked):
+    schema = parameters_of(document_of(asked), "/invocations")["X-Headgate-Deadline-Ms"]["schema"]
+    assert schema == {"type": "number", "exclusiveMinimum": 0}
+    assert asked.post("/late_flights", headers={"X-Headgate-Deadline-Ms": "0"}).status_code == 400
+
+
+def test_tensors_in_binary_are_described(asked):
+    operation = document_of(asked)["paths"]["/v2/models/breast-cancer/infer"]["post"]
+    parameters = {each["name"]: each for each in operation["parameters"]}
+    (kind,) = set(operation["requestBody"]["content"]) - {"application/json"}
+    body = struct.pack("<30f", *range(30))
+    answer = asked.post(
+        "/v2/models/breast-cancer/infer",
+        content=body,
+        headers={"content-type": kind, [*parameters][1]: "0"},
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] in operation["responses"]["200"]["content"]
+    assert kind in operation["responses"]["200"]["content"]
 
 
 def close(found, shown):

@@ -50,6 +50,7 @@ def impatient():
         patch.setattr(connections, "HEADER_S", 0.5)
         patch.setattr(connections, "BODY_S", 0.5)
         patch.setattr(connections, "ANSWER_S", 0.5)
+        patch.setattr(connections, "IDLE_S", 3.5)
         thread.start()
         until(lambda: server.started, 5)
         yield f"{host}:{port}"
@@ -149,6 +150,37 @@ def kept_alive(address):
         return first, ask(connection, "/")[0]
 
 
+def stray(address):
+    """Whether it was closed, though a byte that begins no request came after the answer."""
+    with raw(address) as sock:
+        sock.sendall(b"GET /2 HTTP/1.1\r\nhost: x\r\n\r\n")
+        received = b""
+        while not received.endswith(bytes(2)):
+            received += sock.recv(100)
+        sock.sendall(b"\r\n")
+        return answer(sock) == b""
+
+
+def endless_trailer(address):
+    """Lines after a body in chunks, until the server has enough."""
+    with raw(address) as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n")
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                sock.sendall(b"a: %b\r\n" % bytes(1000).replace(b"\0", b"x"))
+                time.sleep(0.01)
+        return answer(sock)
+
+
+def trailer(address):
+    with raw(address) as sock:
+        sock.sendall(
+            b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+            b"3\r\nabc\r\n0\r\nchecksum: 1\r\n\r\n"
+        )
+        return answer(sock)
+
+
 def pipelined(address):
     with raw(address) as sock:
         request = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3000000\r\n\r\n" + bytes(
@@ -172,6 +204,9 @@ SCENARIOS = {
     "too long in many pieces": too_long(40),
     "kept alive": kept_alive,
     "pipelined": pipelined,
+    "stray": stray,
+    "trailer": trailer,
+    "endless trailer": endless_trailer,
 }
 
 
@@ -225,6 +260,16 @@ def test_pipelined_requests_and_large_bodies_pass(outcome):
 
 
 @pytest.mark.e2e
+def test_a_connection_whose_timer_was_cancelled_ends_all_the_same(outcome):
+    assert outcome["stray"]
+
+
+def test_a_trailer_is_read_and_bounded(outcome):
+    assert outcome["trailer"].endswith(b"\r\n\r\n3")
+    assert outcome["endless trailer"][:13] in (b"HTTP/1.1 431 ", b"")
+    assert b"HTTP/1.1 200" not in outcome["endless trailer"]
+
+
 def test_a_thousand_slow_sockets_disturb_nobody_and_are_closed(tmp_path):
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))

@@ -15,7 +15,7 @@ from serving.tiny import metric, serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-CASES = 25
+CASES = 16
 """Of the random ones, for each operation, at most."""
 CHECKS = (
     "not_a_server_error",

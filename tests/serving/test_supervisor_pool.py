@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -235,3 +236,38 @@ def test_a_worker_that_served_is_replaced_at_once(tmp_path, reason):
 def test_until_waits_no_longer_than_told():
     with pytest.raises(AssertionError, match="not within"):
         until(lambda: False, 0.05)
+
+
+def test_a_launcher_that_was_stopped_itself_blames_nobody(tmp_path):
+    async def test():
+        async with bench(tmp_path, STEADY, STEADY, hung_s=0.5, stale_s=0.4) as it:
+            await it.until(it.pool.ready.is_set)
+            before = {worker.process.pid for worker in it.pool._current.values()}
+            time.sleep(2)  # noqa: ASYNC251 - as a machine that is frozen
+            await asyncio.sleep(0.3)
+            assert {worker.process.pid for worker in it.pool._current.values()} == before
+            assert it.lines == []
+            assert (await it.get())[0] == 200
+
+    run(test())
+
+
+def test_a_worker_whose_channel_is_full_hears_that_it_is_to_drain(tmp_path):
+    async def test():
+        async with bench(tmp_path, STEADY) as it:
+            await it.until(it.pool.ready.is_set)
+            (worker,) = it.pool._current.values()
+            os.kill(worker.process.pid, signal.SIGSTOP)
+            near, far = socket.socketpair()
+            with near, far:
+                while worker.take(far):
+                    pass
+                worker.drain(time.monotonic() + 10)
+                await asyncio.sleep(0.1)
+                os.kill(worker.process.pid, signal.SIGCONT)
+                near.sendall(b"x" * 4096)
+                near.shutdown(socket.SHUT_WR)
+                await it.until(lambda: worker.process.poll() is not None)
+            assert worker.process.returncode == 0
+
+    run(test())

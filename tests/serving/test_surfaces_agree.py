@@ -6,6 +6,7 @@ case and returns what it got, lists by output. Some tell fewer outputs than the 
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -18,10 +19,13 @@ import numpy as np
 import pytest
 from predictor.factory import TABLE_SIGNATURE, TENSOR_SIGNATURE, forest, table_frame
 from serving.asgi import Asked, make_root, serving_app
-from serving.binary import infer_body, infer_outputs
+from serving.binary import KINDS, infer_body, infer_outputs, packed, unpacked
 from serving.echo import make_echoes
+from serving.grpc_server import SERVICE, channel, request, unary
 
 from headgate.predictor import Field, Signature, rows_to_batch
+from headgate.serving.grpc.messages import message
+from headgate.serving.grpc.server import Server
 
 ECHO = (
     Field(name="bool", dtype="bool"),
@@ -89,20 +93,29 @@ def _cubes() -> Case:
     return Case("cubes", _signature(CUBES), rows)
 
 
+def _complete() -> Case:
+    """The table without missing texts, for which raw tensors and gRPC have no form."""
+    case = _table()
+    return Case(case.model, case.signature, [row for row in case.rows if row["carrier"]])
+
+
 CASES = {case.model: case for case in (_table(), _tensor(), _every(), _cubes())}
+CASES["complete"] = _complete()
 TABLES = ("late-flights", "every")
 PLAIN = (*TABLES, "breast-cancer")
 """Those that are rows of values, which CSV and the like can hold."""
+TENSORS = ("complete", "every", "breast-cancer", "cubes")
+"""Those of which nothing is lost in typed tensors."""
 
 Ask = Callable[[Asked, Case], dict[str, list[Any]]]
 SURFACES: list[tuple[Ask, str]] = []
 
 
-def surface(*models: str) -> Callable[[Ask], Ask]:
-    """Register a surface, for all models or for those that it can carry."""
+def surface(*cases: str) -> Callable[[Ask], Ask]:
+    """Register a surface, for all cases or for those that it can carry."""
 
     def register(ask: Ask) -> Ask:
-        SURFACES.extend((ask, model) for model in models or CASES)
+        SURFACES.extend((ask, case) for case in cases or CASES)
         return ask
 
     return register
@@ -110,21 +123,21 @@ def surface(*models: str) -> Callable[[Ask], Ask]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """The app by model."""
+    """The app by case."""
     echoes = {"every": ECHO, "cubes": CUBES}
     with (
         serving_app(make_root(tmp_path_factory.mktemp("real"))) as real,
         serving_app(make_echoes(tmp_path_factory.mktemp("echo"), echoes)) as echo,
     ):
-        yield {"late-flights": real, "breast-cancer": real, "every": echo, "cubes": echo}
+        yield {case: echo if case in echoes else real for case in CASES}
 
 
 @pytest.mark.parametrize(
-    ("ask", "model"), SURFACES, ids=lambda each: getattr(each, "__name__", each)
+    ("ask", "name"), SURFACES, ids=lambda each: getattr(each, "__name__", each)
 )
-def test_every_surface_gives_the_model_s_own_answers(served, ask, model):
-    case, asked = CASES[model], served[model]
-    predictor = asked.worker.models[model].predictor
+def test_every_surface_gives_the_model_s_own_answers(served, ask, name):
+    case, asked = CASES[name], served[name]
+    predictor = asked.worker.models[case.model].predictor
     expected = predictor.predict(rows_to_batch(case.signature, case.rows))
     told = ask(asked, case)
     assert told
@@ -190,7 +203,10 @@ def typed(asked, case):
 def oip_json(asked, case):
     body, headers = infer_body(case.signature, case.columns, binary=False)
     answer = answered(asked, f"/v2/models/{case.model}/infer", content=body, headers=headers)
-    return {each["name"]: each["data"] for each in answer.json()["outputs"]}
+    return {
+        each["name"]: np.array(each["data"], dtype=object).reshape(each["shape"]).tolist()
+        for each in answer.json()["outputs"]
+    }
 
 
 @surface()
@@ -303,3 +319,169 @@ def torchserve(asked, case):
 def torchserve_envelope(asked, case):
     answer = answered(asked, f"/predictions/{case.model}", json={"instances": case.rows})
     return by_output(case, answer.json()["predictions"])
+
+
+TYPED = {
+    "bool": "bool_contents",
+    "uint8": "uint_contents",
+    "int32": "int_contents",
+    "int64": "int64_contents",
+    "float32": "fp32_contents",
+    "float64": "fp64_contents",
+    "string": "bytes_contents",
+}
+"""Which field of gRPC's contents holds values of a dtype."""
+
+
+def call_of(case: Case, columns: dict[str, list[Any]], *, raw: bool) -> Any:
+    """A ModelInferRequest. A number that is missing is NaN there."""
+    asked = request(case.model)
+    for field in case.signature.inputs:
+        values = columns[field.name]
+        datatype, dtype = KINDS[field.dtype]
+        tensor = asked.inputs.add(
+            name=field.name, datatype=datatype, shape=[len(values), *field.shape]
+        )
+        flat = np.array(values, dtype=object).reshape(-1).tolist()
+        if field.dtype == "string":
+            flat = [text.encode() for text in flat]
+        else:
+            flat = [np.nan if value is None else value for value in flat]
+        if not raw:
+            getattr(tensor.contents, TYPED[field.dtype]).extend(flat)
+        elif field.dtype == "string":
+            asked.raw_input_contents.append(packed(flat))
+        else:
+            asked.raw_input_contents.append(np.array(flat, dtype).tobytes())
+    return asked
+
+
+def outputs_of(asked: Asked, case: Case, told: Any, *, raw: bool) -> dict[str, list[Any]]:
+    """The outputs of a ModelInferResponse, in the form of its request."""
+    assert told.model_version == asked.worker.models[case.model].version
+    assert told.parameters["release"].string_param == "test:1"
+    assert bool(told.raw_output_contents) == raw
+    found = {}
+    for index, (field, output) in enumerate(zip(case.signature.outputs, told.outputs, strict=True)):
+        assert output.name == field.name
+        if not raw:
+            flat = list(getattr(output.contents, TYPED[field.dtype]))
+            flat = [text.decode() for text in flat] if field.dtype == "string" else flat
+        elif field.dtype == "string":
+            flat = unpacked(told.raw_output_contents[index])
+        else:
+            flat = np.frombuffer(told.raw_output_contents[index], KINDS[field.dtype][1]).tolist()
+        found[field.name] = np.array(flat, dtype=object).reshape(output.shape).tolist()
+    return found
+
+
+def over_grpc(asked: Asked, ask: Callable[[Any], Any]) -> Any:
+    """What ``ask`` gets from a channel to this worker; gRPC's own client runs in a thread."""
+
+    async def answer() -> Any:
+        server = Server(asked.worker)
+        listener = await asked.loop.create_server(server.protocol, "127.0.0.1", 0)
+        address = f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+
+        def work() -> Any:
+            with channel(address) as opened:
+                return ask(opened)
+
+        try:
+            return await asyncio.to_thread(work)
+        finally:
+            listener.close()
+            server.close()
+
+    return asked.run(answer())
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_grpc_gives_one_answer_in_both_of_its_forms(served, name):
+    """And so typed values lose nothing that raw ones keep."""
+    case, asked = CASES[name], served[name]
+    assert grpc_raw(asked, case) == grpc_typed(asked, case)
+
+
+@surface(*TENSORS)
+def grpc_raw(asked, case):
+    content = call_of(case, case.columns, raw=True)
+    told = over_grpc(asked, lambda opened: unary(opened, "ModelInfer")(content, timeout=10))
+    return outputs_of(asked, case, told, raw=True)
+
+
+@surface(*TENSORS)
+def grpc_typed(asked, case):
+    content = call_of(case, case.columns, raw=False)
+    told = over_grpc(asked, lambda opened: unary(opened, "ModelInfer")(content, timeout=10))
+    return outputs_of(asked, case, told, raw=False)
+
+
+@surface(*TENSORS)
+def grpc_stream(asked, case):
+    """A row a message."""
+    columns = case.columns
+    messages = [
+        call_of(case, {name: [values[index]] for name, values in columns.items()}, raw=True)
+        for index in range(len(case.rows))
+    ]
+    kind = message("inference.ModelStreamInferResponse")
+
+    def ask(opened: Any) -> list[Any]:
+        stream = opened.stream_stream(
+            f"/{SERVICE}/ModelStreamInfer",
+            request_serializer=lambda each: each.SerializeToString(),
+            response_deserializer=kind.FromString,
+        )
+        return list(stream(iter(messages), timeout=10))
+
+    found: dict[str, list[Any]] = {}
+    for told in over_grpc(asked, ask):
+        assert not told.error_message
+        for name, values in outputs_of(asked, case, told.infer_response, raw=True).items():
+            found.setdefault(name, []).extend(values)
+    return found
+
+
+def over_websocket(asked: Asked, case: Case, messages: list[dict[str, Any]]) -> list[Any]:
+    """The answers to messages that are all in flight on one connection, in their order."""
+
+    async def talk() -> list[Any]:
+        inbox: asyncio.Queue[Any] = asyncio.Queue()
+        outbox: asyncio.Queue[Any] = asyncio.Queue()
+        scope = {
+            "type": "websocket",
+            "path": f"/ws/{case.model}",
+            "raw_path": f"/ws/{case.model}".encode(),
+            "root_path": "",
+            "query_string": b"",
+            "headers": [(b"host", b"testserver")],
+            "subprotocols": [],
+        }
+        await inbox.put({"type": "websocket.connect"})
+        for number, each in enumerate(messages):
+            text = json.dumps({"id": number, **each})
+            await inbox.put({"type": "websocket.receive", "text": text})
+        task = asked.loop.create_task(asked.app(scope, inbox.get, outbox.put))
+        accepted = await outbox.get()
+        assert accepted["type"] == "websocket.accept"
+        assert dict(accepted["headers"])[b"x-headgate-release"] == b"test:1"
+        told = [json.loads((await outbox.get())["text"]) for _ in messages]
+        await inbox.put({"type": "websocket.disconnect", "code": 1000})
+        await task
+        return sorted(told, key=lambda each: each["id"])
+
+    return asked.run(talk())
+
+
+@surface()
+def websocket_rows(asked, case):
+    """A row a message."""
+    told = over_websocket(asked, case, [{"instances": [row]} for row in case.rows])
+    return by_output(case, [each["predictions"][0] for each in told])
+
+
+@surface()
+def websocket_columns(asked, case):
+    (told,) = over_websocket(asked, case, [{"inputs": case.columns}])
+    return told["outputs"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -44,6 +45,47 @@ def test_a_file_may_be_sent_as_it_is(asked):
     answer = asked.post(TABLE, content=json.dumps(ROW))
     assert "content-type" not in answer.request.headers
     assert set(answer.json()) == {"label", "probabilities"}
+
+
+@pytest.mark.parametrize("name", ["data", "body"])
+def test_a_field_of_a_form_is_as_good_as_a_body(asked, name):
+    for given in (ROW, [ROW, ROW], {"data": ROW}, {"instances": [ROW]}):
+        expected = asked.post(TABLE, json=given)
+        assert expected.status_code == 200
+        text = json.dumps(given)
+        for form in (
+            {"files": {name: text.encode()}},
+            {"files": {name: (None, text)}},
+            {"data": {name: text}},
+        ):
+            answer = asked.post(TABLE, **form)
+            assert answer.status_code == 200, answer.text
+            assert answer.content == expected.content
+
+
+def test_a_form_may_be_compressed(asked):
+    form = asked.client.build_request("POST", TABLE, files={"data": json.dumps(ROW)})
+    headers = {"content-type": form.headers["content-type"], "content-encoding": "gzip"}
+    answer = asked.post(TABLE, content=gzip.compress(form.read()), headers=headers)
+    assert answer.status_code == 200, answer.text
+    headers["content-encoding"] = "br"
+    said(asked.post(TABLE, content=form.read(), headers=headers), 415, "BadRequestException")
+
+
+def test_json_that_curl_calls_a_form_is_json(asked):
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    row = {**ROW, "carrier": "a=b&c"}
+    answer = asked.post(TABLE, content=json.dumps(row, indent=1), headers=kind)
+    assert answer.content == asked.post(TABLE, json=row).content
+
+
+def test_a_form_that_is_wrong_is_a_bad_request(asked):
+    other = said(asked.post(TABLE, files={"image": b"1"}), 400, "BadRequestException")
+    assert other.startswith("form: the field 'image' is unknown")
+    two = asked.post(TABLE, files={"data": b"1", "body": b"2"})
+    assert said(two, 400, "BadRequestException").startswith("form: of fields there is more than")
+    content = asked.post(TABLE, files={"data": b"\x89PNG"})
+    assert said(content, 400, "BadRequestException").startswith("body: invalid JSON")
 
 
 def test_a_version_may_be_named(asked):
@@ -107,11 +149,12 @@ def test_errors_have_torchserve_s_names(asked):
     unknown = "ModelNotFoundException"
     for path in ("/predictions/nobody", "/predictions/nobody/1", "/models/nobody"):
         assert "no model 'nobody'" in said(asked.post(path, json=ROW), 404, unknown)
+    unknown = "ModelVersionNotFoundException"
     for path in (f"{TABLE}/2", "/models/late-flights/2"):
         assert "no version '2' of late-flights" in said(asked.post(path), 404, unknown)
     assert said(asked.get(TABLE), 405, "MethodNotAllowedException").endswith("use POST")
     assert said(asked.post("/models"), 405, "MethodNotAllowedException").endswith("use GET, HEAD")
-    kind = {"content-type": "multipart/form-data; boundary=x"}
+    kind = {"content-type": "multipart/mixed; boundary=x"}
     said(asked.post(TABLE, content=b"", headers=kind), 415, "BadRequestException")
     rows = [ROW] * (MAX_ROWS + 1)
     message = said(asked.post(TABLE, json=rows), 413, "BadRequestException")

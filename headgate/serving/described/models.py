@@ -21,6 +21,8 @@ from headgate.serving.described.parts import (
     rows_of,
     takes,
 )
+from headgate.serving.described.versions import of_version
+from headgate.serving.protocols.oip_binary import BINARY
 from headgate.serving.protocols.tensors import ACCEPTED, DATATYPES
 
 if TYPE_CHECKING:
@@ -35,12 +37,26 @@ _NOT_READY: Schema = {
     "description": "It must not be asked now.",
     "content": {JSON: {"schema": object_of({"ready": {"type": "boolean"}, "error": _TEXT})}},
 }
+_BINARY = BINARY[1].decode()
+_BLOB: Schema = {
+    "type": "string",
+    "description": "JSON, and behind it tensors in Triton's binary form. There is no example: it "
+    "is bytes, and this document is text.",
+}
+_LENGTH: Schema = {
+    "name": "Inference-Header-Content-Length",
+    "in": "header",
+    "description": "How many bytes of the body are JSON, where tensors in binary follow it; 0 where "
+    "the body is the only input's data and nothing else.",
+    "schema": {"type": "integer", "minimum": 0},
+}
 _PARAMETERS: Schema = {"type": "object", "description": "Whatever the client likes."}
 
 
 def of_model(model: Subject) -> Paths:
-    """All paths that have the model's name."""
-    return {**_v1(model), **_tensors(model), **_torchserve(model), **_socket(model)}
+    """All paths that have the model's name, and those that have its version as well."""
+    paths = {**_v1(model), **_tensors(model), **_torchserve(model), **_socket(model)}
+    return paths | of_version(model, paths)
 
 
 def typed_examples(model: Subject) -> tuple[dict[str, Any], Any]:
@@ -158,17 +174,20 @@ def _tensors(model: Subject) -> Paths:
             answers[503] = or_else
         return {"get": operation(tag, f"v2__{model.method}__{name}", what, answers)}
 
+    answers = gives("TensorProblem", told, _tensors_answer(model))
+    answers[200]["content"][_BINARY] = body(_BLOB)
+    requests = {JSON: body(request, _tensors_examples(model)), _BINARY: body(_BLOB)}
     paths: Paths = {
         f"{path}/infer": {
             "post": operation(
                 tag,
                 f"v2__{model.method}__infer",
                 f"Predict with {model.name}.",
-                gives("TensorProblem", told, _tensors_answer(model)),
+                answers,
                 text="`data` may be flat, row by row, or nested like `shape`. In binary it comes "
                 "behind the JSON, whose length is in the header `Inference-Header-Content-Length`.",
-                request=takes({JSON: body(request, _tensors_examples(model))}),
-                parameters=[DEADLINE],
+                request=takes(requests),
+                parameters=[DEADLINE, _LENGTH],
             )
         },
         path: get("metadata", f"Inputs and outputs of {model.name}.", object_of(about)),
@@ -263,8 +282,9 @@ def _socket(model: Subject) -> Paths:
                 },
                 text="A message is a body of V1 with an `id`, a string or an integer, and if you "
                 f"like `deadline_ms`:{shown}{heard}\n\nWhat is wrong with a message is answered "
-                "under its id with `status`, `error`, `where` and `remedy`. Up to 256 messages are "
-                "worked on at a time, then no more is read until one is answered.",
+                "under its id with `status`, `error`, `where` and `remedy`; under null, where its JSON "
+                "cannot be read. Up to 256 messages are worked on at a time, then no more is read "
+                "until one is answered.",
             )
         }
     }

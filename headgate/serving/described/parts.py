@@ -21,6 +21,7 @@ __all__ = [
     "object_of",
     "operation",
     "rows_of",
+    "shown",
     "takes",
 ]
 
@@ -51,7 +52,7 @@ _REFUSALS = {
     404: "There is no such model.",
     406: "The answer is wanted in a form that it has not.",
     413: "The body or the number of its rows is over the limit.",
-    415: "The body says that it is something else than this takes, or is compressed.",
+    415: "The body says that it is something else than this takes, or is compressed with neither gzip nor deflate.",
     429: f"Too many rows wait already. {_LATER}",
     500: "The model failed, or the server did.",
     503: f"The deadline cannot be met. {_LATER}",
@@ -103,7 +104,7 @@ DEADLINE: Schema = {
     "name": "X-Headgate-Deadline-Ms",
     "in": "header",
     "description": "How long the answer is worth waiting for; else the model's own deadline holds.",
-    "schema": {"type": "number", "minimum": 0},
+    "schema": {"type": "number", "exclusiveMinimum": 0},
 }
 
 
@@ -137,8 +138,13 @@ def body(schema: Schema, examples: Mapping[str, Any] | None = None) -> Schema:
     """One form of a body, with examples by their names."""
     made: Schema = {"schema": schema}
     if examples:
-        made["examples"] = {name: {"value": value} for name, value in examples.items()}
+        made["examples"] = shown(examples)
     return made
+
+
+def shown(examples: Mapping[str, Any]) -> dict[str, Schema]:
+    """Examples by their names."""
+    return {name: {"value": value} for name, value in examples.items()}
 
 
 def answer(what: str, contents: Mapping[str, Schema]) -> Schema:
@@ -155,9 +161,9 @@ def gives(
     what: str = "The predictions.",
 ) -> dict[int, Schema]:
     """The response of JSON, and those of the protocol whose errors are a ``problem``."""
-    shown = {} if example is None else {"answer": example}
+    examples = {} if example is None else {"answer": example}
     return {
-        200: answer(what, {JSON: body(schema, shown)}),
+        200: answer(what, {JSON: body(schema, examples)}),
         **{status: answer(_REFUSALS[status], {JSON: _problem(problem)}) for status in refusals},
     }
 

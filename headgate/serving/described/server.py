@@ -21,9 +21,10 @@ from headgate.serving.described.parts import (
     object_of,
     operation,
     rows_of,
+    shown,
     takes,
 )
-from headgate.serving.protocols.csv_rows import rows_to_csv
+from headgate.serving.protocols.csv_rows import MISSING, flat, rows_to_csv
 from headgate.serving.protocols.sagemaker import CSV, LINES, NPY
 
 if TYPE_CHECKING:
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
 __all__ = ["of_server"]
 
 _TEXT: Schema = {"type": "string"}
-_BYTES: Schema = {"type": "string", "description": "As `numpy.save` writes it."}
+_BYTES: Schema = {
+    "type": "string",
+    "description": "As `numpy.save` writes it: `[rows, *shape]` of a tensor, `[rows, columns]` of a "
+    "table. There is no example: it is bytes, and this document is text.",
+}
 _LIVE = object_of({"live": {"type": "boolean"}})
 _READY = object_of({"ready": {"type": "boolean"}})
 _HEALTHY = object_of({"status": _TEXT})
@@ -49,12 +54,10 @@ def of_server(models: Sequence[Subject]) -> Paths:
     listed = object_of({"models": {"type": "array", "items": _TEXT}})
     return {
         **paths,
-        "/ping": _get(
-            "MLflow and SageMaker", "ping", "Whether it is healthy.", _HEALTHY, ready=True
-        ),
-        "/health": _get("MLflow and SageMaker", "health", "The same.", _HEALTHY, ready=True),
+        "/ping": _health(models, "ping", "Whether it is healthy."),
+        "/health": _health(models, "health", "The same."),
         "/version": _get("MLflow and SageMaker", "version", "The release.", _TEXT),
-        "/v1/models": _get("V1", "v1__models", "The models.", listed, shown={"models": names}),
+        "/v1/models": _get("V1", "v1__models", "The models.", listed, example={"models": names}),
         "/v2": _get("Open Inference Protocol v2", "v2", "The server.", object_of({"name": _TEXT})),
         "/v2/models": _get("Open Inference Protocol v2", "v2__models", "The models.", listed),
         "/v2/health/live": _get("Open Inference Protocol v2", "v2__live", "It runs.", _LIVE),
@@ -100,13 +103,36 @@ def _get(
     schema: Schema,
     *,
     ready: bool = False,
-    shown: Any = None,
+    example: Any = None,
 ) -> dict[str, Operation]:
     """Of what may not be ``ready``, also how that is said."""
-    answers = gives("Problem", schema, shown, refusals=(), what=what)
+    answers = gives("Problem", schema, example, refusals=(), what=what)
     if ready:
         answers[503] = answer("It may not.", {JSON: body(object_of({"error": _TEXT}))})
     return {"get": operation(tag, name, what, answers)}
+
+
+def _health(models: Sequence[Subject], name: str, what: str) -> dict[str, Operation]:
+    """Of the server, or of the model that is named."""
+    item = _get("MLflow and SageMaker", name, what, _HEALTHY, ready=True)
+    item["get"]["parameters"] = _choice(models, "Whose health; all of them where it names none.")
+    refused = gives("ScoringProblem", {}, refusals=(400, 404))
+    refused[400]["description"] = "Two models are named."
+    item["get"]["responses"] |= {str(status): refused[status] for status in (400, 404)}
+    return item
+
+
+def _choice(models: Sequence[Subject], what: str) -> list[Schema]:
+    """The three ways to name a model."""
+    schema: Schema = {"enum": [model.name for model in models]}
+    return [
+        {"name": name, "in": place, "required": False, "description": what, "schema": schema}
+        for name, place in (
+            ("model", "query"),
+            ("X-Headgate-Model", "header"),
+            ("X-Amzn-SageMaker-Target-Model", "header"),
+        )
+    ]
 
 
 def _index() -> Operation:
@@ -136,22 +162,18 @@ def _index() -> Operation:
 def _invocations(models: Sequence[Subject], name: str, *, choice: bool) -> Operation:
     parameters = [DEADLINE]
     if choice:
-        named: Schema = {"enum": [model.name for model in models]}
-        what = "Which model is meant; one of the three, unless there is only one model."
-        alone = {"description": what, "required": False, "schema": named}
-        target = "X-Amzn-SageMaker-Target-Model"
-        parameters += [
-            {"name": "model", "in": "query", **alone, "required": len(models) > 1},
-            {"name": "X-Headgate-Model", "in": "header", **alone},
-            {"name": target, "in": "header", **alone},
-        ]
-        parameters[1]["example"] = models[0].name
+        what = "Which model is meant. One of the three is needed where several models are served."
+        named = _choice(models, what)
+        named[0]["examples"] = shown({model.name: model.name for model in models})
+        parameters += named
     answers = gives(
         "ScoringProblem",
         object_of({"predictions": {"type": "array", "items": _scored(models)}}),
-        _shown(models[0]),
         refusals=(*LIMITS, 404, 406) if choice else (*LIMITS, 406),
     )
+    told = {_title(models, model, "answer"): _shown(model) for model in models if model.answers}
+    if told:
+        answers[200]["content"][JSON]["examples"] = shown(told)
     answers[200]["content"] |= {CSV: body(_TEXT), LINES: body(_TEXT), NPY: body(_BYTES)}
     return operation(
         "MLflow and SageMaker",
@@ -161,7 +183,7 @@ def _invocations(models: Sequence[Subject], name: str, *, choice: bool) -> Opera
         text="Rows as MLflow has them (`dataframe_split`, `dataframe_records`, `instances`, "
         "`inputs`, CSV with a header), or as SageMaker has them, by position (lists, CSV, JSON "
         "lines, NumPy). A prediction is what the model's own `predict` gives: a label, a number. "
-        "`Accept` says in which form.",
+        "`Accept` says in which form. `params` are overlooked, as MLflow does without a schema.",
         request=takes(_scoring(models)),
         parameters=parameters,
     )
@@ -169,12 +191,21 @@ def _invocations(models: Sequence[Subject], name: str, *, choice: bool) -> Opera
 
 def _scoring(models: Sequence[Subject]) -> dict[str, Schema]:
     forms = [form for model in models for form in _forms(model)]
-    contents = {JSON: body({"anyOf": forms}, _json_examples(models[0]))}
-    texts = _text_examples(models[0])
-    contents[CSV] = body(_TEXT, texts.get(CSV))
-    contents[LINES] = body(_TEXT, texts.get(LINES))
-    contents[NPY] = body(_BYTES)
-    return contents
+    examples: dict[str, dict[str, Any]] = {JSON: {}, CSV: {}, LINES: {}}
+    for model in models:
+        for kind, values in ({JSON: _json_examples(model)} | _text_examples(model)).items():
+            examples[kind] |= {_title(models, model, name): values[name] for name in values}
+    return {
+        JSON: body({"anyOf": forms}, examples[JSON]),
+        CSV: body(_TEXT, examples[CSV]),
+        LINES: body(_TEXT, examples[LINES]),
+        NPY: body(_BYTES),
+    }
+
+
+def _title(models: Sequence[Subject], model: Subject, what: str) -> str:
+    """What an example is called: after ``?model=``, where there are several."""
+    return what if len(models) == 1 else f"model={model.name}: {what}"
 
 
 def _forms(model: Subject) -> list[Schema]:
@@ -210,6 +241,9 @@ def _text_examples(model: Subject) -> dict[str, dict[str, str]]:
     if row is None:
         return {}
     found = {LINES: {"a row a line": orjson.dumps(row).decode() + "\n"}}
+    if not MISSING.isdisjoint(flat(row)):
+        # CSV has no such text.
+        return found
     if model.signature.is_table:
         lines = rows_to_csv([list(row), list(row.values())]).decode()
         found[CSV] = {"with a header": lines, "by position": lines.partition("\n")[2]}
@@ -229,8 +263,7 @@ def _scored_by(model: Subject) -> Schema:
 
 
 def _shown(model: Subject) -> Any:
-    if not model.answers:
-        return None
+    """What the model says to its example; it must have ``answers``."""
     chosen = _chosen(model)
     return {"predictions": [model.predicted if chosen is None else model.answers[chosen]]}
 

@@ -205,7 +205,7 @@ class Connection(Incoming):
     def on_block(self, stream: int, block: bytes, *, last: bool) -> None:
         """See :class:`headgate.serving.grpc.incoming.Incoming`."""
         if stream <= self._newest:
-            self._reader.decode(block)
+            self._reader.skip(block)
             call = self.calls.get(stream)
             if call is None:
                 self.nuisance += 1

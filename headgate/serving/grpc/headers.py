@@ -22,7 +22,7 @@ __all__ = ["HEADER_BYTES", "OK", "Headers", "Malformed", "Reader", "Request", "b
 HEADER_BYTES = 32_768
 """Longest header list of a request."""
 CONTENT_TYPE = (b"content-type", b"application/grpc")
-_REMEMBERED = 64
+_REMEMBERED, _REMEMBERED_BYTES = 64, 512
 _TIMEOUT = re.compile(rb"(\d{1,8})([HMSmun])")
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
@@ -49,9 +49,14 @@ class Request(NamedTuple):
 
 
 class _Table(HeaderTable):
-    """Remembers how often it was added to."""
+    """Knows whether it has changed."""
 
     added = 0
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """Another one after every change."""
+        return self.added, self.maxsize
 
     def add(self, name: bytes, value: bytes) -> None:
         self.added += 1
@@ -81,22 +86,30 @@ class Reader:
         known = self._known.get(content)
         if known is not None:
             return known
-        before = (self._table.added, self._table.maxsize)
-        headers = self.decode(content)
-        if before != (self._table.added, self._table.maxsize):
-            self._known.clear()
-            return _request(headers)
-        if len(self._known) == _REMEMBERED:
-            self._known.clear()
-        request = self._known[content] = _request(headers)
+        before = self._table.state
+        request = _request(self._decode(content))
+        if before == self._table.state and len(content) <= _REMEMBERED_BYTES:
+            if len(self._known) == _REMEMBERED:
+                self._known.clear()
+            self._known[content] = request
         return request
 
-    def decode(self, content: bytes) -> list[tuple[bytes, bytes]]:
-        """The names and values of a block; every block must be decoded, also one without use."""
+    def skip(self, content: bytes) -> None:
+        """Read a block that nobody needs, for what it may do to the table.
+
+        Raises:
+            ConnectionFault: it cannot be decoded.
+        """
+        self._decode(content)
+
+    def _decode(self, content: bytes) -> list[tuple[bytes, bytes]]:
+        before = self._table.state
         try:
             decoded: Any = self._decoder.decode(content, raw=True)
         except HPACKError as error:
             raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, str(error)) from None
+        if before != self._table.state:
+            self._known.clear()
         return list(decoded)
 
 

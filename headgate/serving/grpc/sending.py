@@ -230,7 +230,7 @@ class Sender:
 
     def finish(self) -> None:
         """Say that nothing follows; what comes is still read."""
-        if not self.closed:
+        if not self.closed and not self.transport.is_closing():
             self._release()
             self.closed = True
             self.transport.write_eof()

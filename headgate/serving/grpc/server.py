@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,7 @@ class Server:
         self._listener: asyncio.Server | None = None
         self._leaving = False
         self._refusing = False
+        self._takes_until = math.inf
         self._inference = Inference(worker.models, worker.metrics)
         self.methods = self._methods()
 
@@ -92,19 +94,24 @@ class Server:
             if connection.greeted and now - connection.began > self.age_s * connection.jitter:
                 connection.go_away()
 
-    def stop(self, *, refusing: bool, tell_s: float = TELL_S) -> None:
-        """Have clients go elsewhere, soon; with ``refusing``, do not answer what they ask now."""
+    def stop(self, *, refusing: bool, drain_s: float) -> None:
+        """Have clients go elsewhere, soon; with ``refusing``, do not answer what they ask now.
+
+        ``drain_s`` is how long it may take until all is answered, seconds; streams are listened to
+        for half of it.
+        """
         self.stops.set()
+        self._takes_until = monotonic() + drain_s / 2
         if self._listener is not None:
             self._listener.close()
         self._refusing = refusing
         if refusing:
             self._go_away()
         else:
-            asyncio.get_running_loop().call_later(tell_s, self._go_away)
+            asyncio.get_running_loop().call_later(min(TELL_S, drain_s / 4), self._go_away)
 
     def end_idle(self) -> None:
-        """While it stops, end the streams on which nothing comes, and whoever came meanwhile."""
+        """While it stops, end streams on which nothing comes or too much, and whoever came meanwhile."""
         if not self._leaving:
             return
         now = monotonic()
@@ -112,7 +119,7 @@ class Server:
             connection.go_away(refusing=self._refusing)
             for call in list(connection.calls.values()):
                 if isinstance(call, StreamingCall):
-                    call.stop(now)
+                    call.stop(now, takes=now < self._takes_until)
 
     def close(self) -> None:
         """End every connection, whatever is on it."""

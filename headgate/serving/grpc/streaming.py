@@ -23,12 +23,22 @@ __all__ = ["StreamingCall"]
 
 _IDLE_S = 1.0
 """While the server stops, a stream on which nothing came for so long is ended."""
+_STOPPING = StoppingError("this server is stopping", remedy="call again")
 
 
 class StreamingCall(Call):
     """A call for :data:`headgate.serving.grpc.call.Streaming`."""
 
-    __slots__ = ("_heard", "_inbox", "_more", "_timer", "_waiting", "_writable")
+    __slots__ = (
+        "_heard",
+        "_inbox",
+        "_more",
+        "_owed",
+        "_stopped",
+        "_timer",
+        "_waiting",
+        "_writable",
+    )
 
     def __init__(
         self,
@@ -46,7 +56,8 @@ class StreamingCall(Call):
         self._more: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._waiting = 0
+        self._waiting = self._owed = 0
+        self._stopped = False
         self._heard = began
         if method.streaming is not None:
             self._task = connection.loop.create_task(self._stream(method.streaming))
@@ -85,14 +96,15 @@ class StreamingCall(Call):
         return super().held + self._waiting
 
     async def next(self) -> bytes | None:
-        """The next message; None when there are no more."""
-        while not self._inbox:
-            if self.ended:
+        """The next message; None when there are no more, or no more are taken."""
+        while self._stopped or not self._inbox:
+            if self.ended or self._stopped:
                 return None
             self._more = self.connection.loop.create_future()
             await self._more
         message = self._inbox.popleft()
         self._waiting -= len(message)
+        self._owed += 1
         self.connection.give_leave(self)
         return message
 
@@ -104,6 +116,7 @@ class StreamingCall(Call):
         """
         if self.over:
             raise ClientGoneError("the call is over")
+        self._owed -= 1
         sender = self.connection.sender
         if not self._begun:
             self._begun = True
@@ -113,10 +126,20 @@ class StreamingCall(Call):
             self._writable = self.connection.loop.create_future()
             await self._writable
 
-    def stop(self, now: float) -> None:
-        """End it where nothing comes: the server stops. ``now`` is of the monotonic clock."""
-        if not self.ended and not self._inbox and now - self._heard > _IDLE_S:
-            self.fail(StoppingError("this server is stopping", remedy="call again"))
+    def stop(self, now: float, *, takes: bool) -> None:
+        """End it where nothing comes and nothing is owed: the server stops.
+
+        ``now`` is of the monotonic clock; unless it ``takes`` more, the stream ends once what was
+        taken is answered.
+        """
+        quiet = not self._inbox and self._owed <= 0 and now - self._heard > _IDLE_S
+        if self.ended and not self._inbox:
+            return
+        if not takes:
+            self._stopped = True
+            _wake(self._more)
+        elif quiet:
+            self.fail(_STOPPING)
 
     def sent(self, *, last: bool) -> None:
         """See :class:`headgate.serving.grpc.sending.Outgoing`."""
@@ -137,6 +160,9 @@ class StreamingCall(Call):
                 self._timer.cancel()
 
     def _finish(self) -> None:
+        if self._stopped:
+            self.fail(_STOPPING)
+            return
         sender = self.connection.sender
         if self._begun:
             sender.end(self, OK)

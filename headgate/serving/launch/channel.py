@@ -63,12 +63,14 @@ def hand_over(channel: socket.socket, connection: socket.socket, *, grpc: bool =
     return True
 
 
-def tell_drain(channel: socket.socket) -> bool:
-    """Tell the worker that no more connections follow; False when it cannot hear it."""
-    try:
-        return channel.send(_DRAIN) == 1
-    except OSError:
-        return False
+def tell_drain(channel: socket.socket) -> None:
+    """Tell the worker that no more connections follow.
+
+    Raises:
+        BlockingIOError: the channel is full just now.
+        OSError: nobody is there to hear it.
+    """
+    channel.send(_DRAIN)
 
 
 def incoming(

@@ -19,7 +19,7 @@ from headgate.serving.launch.websocket import WebSocket
 
 __all__ = ["HEADER_BYTES", "Connection", "Patience", "Refusing", "is_idle"]
 
-_What = Literal["first", "header", "body", "reading"]
+_What = Literal["first", "header", "body", "reading", "idle"]
 
 HEADER_BYTES = 32_768
 """Longest request line and header; more gets 431."""
@@ -31,8 +31,12 @@ BODY_RATE = 1024
 """Bytes per second."""
 ANSWER_S = 30.0
 """For a client to take some of an answer that waits for it."""
+IDLE_S = 75.0
+"""For the next request where uvicorn's own timer has been cancelled: any byte that comes does."""
 
 
+_CLOSE = (b"connection", b"close")
+_NOTHING = object()
 _TURNS_TO_READ = 2
 """Of the event loop, from taking a connection to reading what has come on it."""
 
@@ -81,9 +85,26 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._refusing: Mapping[bytes, Refusing] = getattr(self.app, "refusing", {})
         self._refused: _Refused | None = None
+        self._trailer_bytes = 0
+        self._last: Any = None
+        """While the server stops, the request whose answer ends this connection."""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header of a request; what follows a body in chunks is dropped, and bounded all the same."""
+        cycle = self.cycle
+        if cycle is not None and cycle.scope is self.scope:
+            self._trailer_bytes += len(name) + len(value)
+            if self._trailer_bytes > HEADER_BYTES:
+                self.refuse(431, b"the trailer of the request is longer than 32 KiB")
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Refuse the request, or begin it."""
+        self._trailer_bytes = 0
         refusing = self._refusing.get(self.url)
         since = TURNS.since if self.opened is None else self._first_since(*self.opened)
         if refusing is not None:
@@ -98,6 +119,30 @@ class Connection(HttpToolsProtocol):
         scope: Any = self.scope
         scope[ARRIVED] = since
         super().on_headers_complete()
+        cycle: Any = self.cycle
+        # One that becomes a WebSocket is no request.
+        if self._last is not None and cycle is not None and cycle.scope is scope:
+            self._close_after(cycle)
+
+    def close_after_last(self) -> None:
+        """Close once what has come is answered; what still comes before that is answered too."""
+        cycle = self.pipeline[0][0] if self.pipeline else self.cycle
+        if cycle is None or cycle.response_complete:
+            self._last = _NOTHING
+        else:
+            self._close_after(cycle)
+
+    def _close_after(self, cycle: Any) -> None:
+        """Have the answer to this request, and none before it, end the connection."""
+        last = self._last
+        if last is not None and last is not _NOTHING and not last.response_started:
+            last.keep_alive = True
+            last.default_headers = [line for line in last.default_headers if line != _CLOSE]
+        # Said in the answer, where its headers are still to be written.
+        if _CLOSE not in cycle.default_headers:
+            cycle.default_headers = [*cycle.default_headers, _CLOSE]
+        cycle.keep_alive = False
+        self._last = cycle
 
     def _first_since(self, opened: float, turn: int) -> float:
         """When the first request may have arrived: with its connection, which had to wait too."""
@@ -235,12 +280,18 @@ class Patience:
             if not isinstance(connection, Connection) or not (wait := _waiting(connection, now)):
                 continue
             known = self._waits.get(connection)
-            if known and known.token is wait.token and known.unsent == wait.unsent:
+            if known and _is_same(known, wait):
                 if _give_up(connection, known, now):
                     continue
                 wait = known
             waits[connection] = wait
         self._waits = waits
+
+
+def _is_same(known: _Wait, wait: _Wait) -> bool:
+    """Whether a client still keeps us waiting as it did."""
+    came = wait.what == "idle" and known.received != wait.received
+    return known.token is wait.token and known.unsent == wait.unsent and not came
 
 
 def _waiting(connection: Connection, now: float) -> _Wait | None:
@@ -256,6 +307,8 @@ def _waiting(connection: Connection, now: float) -> _Wait | None:
         what, token = "first", connection
     elif in_body(connection) and not connection.flow.read_paused:
         what, token = "body", connection.cycle
+    elif connection.timeout_keep_alive_task is None and is_idle(connection):
+        what, token = "idle", connection.cycle
     else:
         return None
     return _Wait(what, token, now, connection.received, unsent)
@@ -271,6 +324,8 @@ def _give_up(connection: Connection, wait: _Wait, now: float) -> bool:
         if connection.received - wait.received > elapsed * BODY_RATE:
             return False
         connection.refuse(408, b"the request body came at less than 1 KiB/s")
+    elif wait.what == "idle" and elapsed > IDLE_S:
+        connection.transport.close()
     elif wait.what == "reading" and elapsed > ANSWER_S:
         connection.transport.abort()
     else:

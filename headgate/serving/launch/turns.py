@@ -88,6 +88,11 @@ class Turns:
         self.count += 1
         self.promised_s = 0.0
 
+    def woken(self) -> None:
+        """Something else than bytes, a thread for one, woke the loop: it has looked at its sockets too."""
+        if not self._reading:
+            self.began = monotonic()
+
     def end(self) -> None:
         """The last have been read; now the requests are answered."""
         self._reading = False

@@ -1,8 +1,8 @@
 """Rows in CSV: MLflow's, with a header, and SageMaker's, without one.
 
 With a header the columns may come in any order; without, in the order of the model's inputs. A row
-of a model of one tensor is its numbers. CSV has no null: an empty cell is one, and so is ``nan``
-among numbers; elsewhere text is text.
+of a model of one tensor is its numbers. CSV has no null: a cell is one that pandas, and with it
+MLflow, takes for a missing value: empty, ``NA``, ``nan``, ``None``, ``null`` and the like, quoted or not.
 """
 
 from __future__ import annotations
@@ -11,16 +11,43 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from math import prod
+from math import isnan, prod
 from typing import Any
 
 from headgate.errors import InputError
 from headgate.predictor import Batch, Field, Signature, columns_to_batch
 from headgate.serving.http import TooLargeError
 
-__all__ = ["csv_to_batch", "rows_to_csv"]
+__all__ = ["MISSING", "csv_to_batch", "flat", "rows_to_csv"]
+
+# It is the process's. How long a body may be is `server.max_body_mb`, whatever its cells.
+csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
 
 _BOOLEANS = {"true": True, "false": False}
+MISSING = frozenset(
+    {
+        "",
+        "#N/A",
+        "#N/A N/A",
+        "#NA",
+        "-1.#IND",
+        "-1.#QNAN",
+        "-NaN",
+        "-nan",
+        "1.#IND",
+        "1.#QNAN",
+        "<NA>",
+        "N/A",
+        "NA",
+        "NULL",
+        "NaN",
+        "None",
+        "n/a",
+        "nan",
+        "null",
+    }
+)
+"""``na_values`` of https://pandas.pydata.org/docs/reference/api/pandas.read_csv.html by default"""
 
 
 def csv_to_batch(
@@ -66,7 +93,7 @@ def csv_to_batch(
 def rows_to_csv(values: list[Any]) -> bytes:
     """A line for each value: itself, or what the lists and objects in it hold; null is empty."""
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([*_flat(value)] for value in values)
+    csv.writer(buffer, lineterminator="\n").writerows([*flat(value)] for value in values)
     return buffer.getvalue().encode()
 
 
@@ -142,7 +169,9 @@ def _is_header(signature: Signature, first: list[str], names: list[str]) -> bool
     """Whether a line is a header: one that names the columns, or that holds no numbers."""
     if signature.is_table:
         return not set(names).isdisjoint(first) and not _fits(signature, first)
-    return signature.inputs[0].dtype != "string" and any(first) and not any(map(_is_number, first))
+    if signature.inputs[0].dtype == "string" or MISSING.issuperset(first):
+        return False
+    return not any(map(_is_number, first))
 
 
 def _fits(signature: Signature, cells: list[str]) -> bool:
@@ -152,7 +181,9 @@ def _fits(signature: Signature, cells: list[str]) -> bool:
         for field, cell in zip(signature.inputs, cells, strict=False)
         if field.dtype != "string" and cell
     ]
-    return bool(numbers) and all(_is_number(cell) or cell.lower() in _BOOLEANS for cell in numbers)
+    return bool(numbers) and all(
+        cell in MISSING or _is_number(cell) or cell.lower() in _BOOLEANS for cell in numbers
+    )
 
 
 def _is_number(cell: str) -> bool:
@@ -174,10 +205,16 @@ def _find(header: list[str], name: str) -> int:
 
 def _value(field: Field, cell: str, where: str) -> Any:
     """What a cell says; what it may say is checked with the batch."""
-    if field.dtype == "string":
-        return cell if cell or not field.nullable else None
-    if not cell:
+    if cell in MISSING:
+        if field.dtype == "string" and not field.nullable:
+            raise InputError(
+                f"{cell!r} is a missing value in CSV, and null is not allowed",
+                where=where,
+                remedy="send a text; one that reads like this as JSON",
+            )
         return None
+    if field.dtype == "string":
+        return cell
     if field.dtype == "bool":
         value: Any = _BOOLEANS.get(cell.lower())
     else:
@@ -200,9 +237,11 @@ def _number(cell: str) -> int | float | None:
     except ValueError:
         pass
     try:
-        return float(cell)
+        value = float(cell)
     except ValueError:
         return None
+    # What is missing is told by now: the other ways to write NaN are none of CSV's.
+    return None if isnan(value) else value
 
 
 def _nested(rows: list[list[Any]], shape: tuple[int, ...]) -> list[Any]:
@@ -212,14 +251,15 @@ def _nested(rows: list[list[Any]], shape: tuple[int, ...]) -> list[Any]:
     return rows
 
 
-def _flat(value: Any) -> Iterator[Any]:
+def flat(value: Any) -> Iterator[Any]:
+    """The cells of a value: itself, or what the lists and objects in it hold."""
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, list):
         yield value
         return
     for each in value:
-        yield from _flat(each)
+        yield from flat(each)
 
 
 def _some(names: list[str]) -> str:

@@ -1,7 +1,8 @@
 """What MLflow's scoring server takes and gives: ``POST /invocations``.
 
 The JSON names its form: ``dataframe_split``, ``dataframe_records``, ``instances`` or ``inputs``. As
-with MLflow, columns that the model does not know are left out, and so are other keys of the body.
+with MLflow, columns that the model does not know are left out, and so are other keys of the body;
+``params`` too, for no model here has a schema of them.
 A prediction is what the model's own ``predict`` gives: a classifier's label, a regressor's number.
 A torch module's scores are not kept in a release; its probabilities are told, one a class as well.
 
@@ -50,12 +51,12 @@ def json_to_batch(signature: Signature, request: Any, max_rows: int) -> Batch:
     if len(found) != 1:
         what = f"{' and '.join(found)} are both there" if found else "no rows are there"
         raise InputError(what, where="body", remedy=_REMEDY)
-    if params := request.get("params"):
-        first = next(iter(params)) if type(params) is dict else params
+    params = request.get("params")
+    if params is not None and type(params) is not dict:
         raise InputError(
-            f"parameter {shown(first)} is unknown",
+            f"{shown(params)} is no object",
             where="params",
-            remedy="leave params out: the model takes none",
+            remedy="send {name: value}, which is overlooked, or leave it out",
         )
     (form,) = found
     return _FORMS[form](signature, request[form], max_rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -19,6 +20,8 @@ from headgate.serving.http import check_rows
 __all__ = ["array_to_npy", "npy_to_batch"]
 
 _MOST_DIMENSIONS = 8
+_MAGIC = npy.MAGIC_LEN
+_VERSIONS = {(1, 0), (2, 0), (3, 0)}
 
 
 def npy_to_batch(signature: Signature, body: bytes, max_rows: int) -> Batch:
@@ -64,16 +67,7 @@ def array_to_npy(array: Array) -> bytes:
 
 def _read(body: bytes) -> Array:
     stream = io.BytesIO(body)
-    try:
-        version = npy.read_magic(stream)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
-    except Exception as error:  # noqa: BLE001 - whatever parsing a hostile header raises
-        raise InputError(
-            f"no array of NumPy: {str(error)[:100]!r}",
-            where="body",
-            remedy="send what np.save writes",
-        ) from None
+    shape, fortran, dtype = _header(stream)
     begin = stream.tell()
     if dtype.kind not in "biuf":
         raise InputError(f"an array of {dtype}", where="body", remedy="send an array of numbers")
@@ -88,3 +82,27 @@ def _read(body: bytes) -> Array:
     array: Array = np.ndarray(shape, dtype, body, begin, order="F" if fortran else "C")
     # Native and in order, which also leaves the body behind.
     return array.astype(dtype.newbyteorder("="), order="C")
+
+
+def _header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether it is in Fortran's order, and type; the stream is at the data then."""
+    magic = stream.read(_MAGIC)
+    if not magic.startswith(npy.MAGIC_PREFIX) or len(magic) < _MAGIC:
+        raise _none("it does not begin as one does")
+    version = (magic[-2], magic[-1])
+    if version not in _VERSIONS:
+        raise _none(f"version {version[0]}.{version[1]} of its format is unknown")
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    try:
+        found: tuple[tuple[int, ...], bool, np.dtype[Any]] = read(stream)
+    except Exception as error:  # noqa: BLE001 - whatever parsing a hostile header raises
+        if str(error).startswith("EOF"):
+            raise _none("it ends in its header") from None
+        raise _none("its header does not say descr, fortran_order and shape") from None
+    return found
+
+
+def _none(reason: str) -> InputError:
+    return InputError(
+        f"no array of NumPy: {reason}", where="body", remedy="send what np.save writes"
+    )

@@ -4,7 +4,8 @@ https://github.com/kserve/open-inference-protocol/blob/main/specification/protoc
 
 A column of a table is a tensor of shape ``[rows]`` or ``[rows, 1]``. Data may be flat, row by row,
 or nested like the shape. JSON null stands for a missing value where the input is nullable; in
-binary NaN does, and a string cannot be missing.
+binary NaN does, and a string cannot be missing. A number is what the declared datatype holds, in
+JSON as in binary.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from headgate.serving.protocols.asking import check_output, input_field, rows_of
 from headgate.serving.protocols.oip_binary import BINARY, JSON_BYTES, Blobs, json_length
 from headgate.serving.protocols.tensors import (
     DATATYPES,
+    declared,
     flattened,
     from_binary,
     item_bytes,
@@ -153,7 +155,13 @@ class Tensors:
             return
         shape = tensor_shape(field, tensor.get("shape"), where)
         check_rows(shape[0], self._max_rows)
-        array = values_to_array(field, flattened(data, shape, where), where=f"{where}.data")
+        if "parameters" in tensor and "shared_memory_region" in _parameters(tensor):
+            raise _shared(where)
+        place = f"{where}.data"
+        values = flattened(data, shape, where)
+        if datatype != DATATYPES[field.dtype]:
+            values = declared(tensor["datatype"], values, place)
+        array = values_to_array(field, values, where=place)
         batch[field.name] = array.reshape(shape) if field.shape else array
 
     def _binary(
@@ -162,9 +170,7 @@ class Tensors:
         """A tensor whose data is no list."""
         parameters = _parameters(tensor)
         if "shared_memory_region" in parameters:
-            raise InputError(
-                "shared memory is not read here", where=where, remedy="send the data itself"
-            )
+            raise _shared(where)
         if "binary_data_size" not in parameters or tensor.get("data") is not None:
             raise InputError(
                 "it holds no list",
@@ -235,6 +241,14 @@ class Tensors:
 def problem(error: HeadgateError) -> bytes:
     """The body of an error."""
     return orjson.dumps({"error": str(error)})
+
+
+def _shared(where: str) -> InputError:
+    return InputError(
+        "shared memory is not read here",
+        where=where,
+        remedy="leave shared_memory_region out, and send the data itself",
+    )
 
 
 def _no_list(outputs: Any) -> InputError:

@@ -8,7 +8,7 @@ https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/pro
 from __future__ import annotations
 
 from itertools import chain
-from math import prod
+from math import inf, nan, prod
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from headgate.predictor import Array, Field, checked_array, values_to_array
 __all__ = [
     "ACCEPTED",
     "DATATYPES",
+    "declared",
     "flattened",
     "from_binary",
     "item_bytes",
@@ -64,6 +65,8 @@ ACCEPTED = {
     "float64": _NUMBERS,
 }
 """Datatypes that an input takes, by its type."""
+_REAL = {int, float}
+_REAL_OR_NULL = {int, float, type(None)}
 _LENGTH = 4
 _LONG = (str, list, dict)
 
@@ -141,6 +144,33 @@ def flattened(data: list[Any], shape: list[int], where: str) -> list[Any]:
     )
 
 
+def declared(datatype: str, values: list[Any], where: str) -> list[Any]:
+    """JSON values of a tensor that was called ``datatype``, as its binary form would carry them.
+
+    Null, and what is no number, are left to the checks of the input.
+
+    Raises:
+        InputError: a number is none of ``datatype``.
+    """
+    dtype = _NUMPY[datatype]
+    kinds = set(map(type, values))
+    if dtype.kind == "f":
+        # Another kind of value is refused by those checks.
+        return _rounded(datatype, values, where) if kinds <= _REAL_OR_NULL else values
+    limits = np.iinfo(dtype)
+    if kinds == {int} and limits.min <= min(values) and max(values) <= limits.max:
+        return values
+    for index, value in enumerate(values):
+        whole = type(value) is int or (type(value) is float and value.is_integer())
+        if type(value) in _REAL and not (whole and limits.min <= value <= limits.max):
+            raise InputError(
+                f"{_number(value)} is no {datatype}",
+                where=f"{where}[{index}]",
+                remedy=f"send an integer from {limits.min} to {limits.max}, or name its datatype",
+            )
+    return values
+
+
 def tensor_shape(field: Field, shape: Any, where: str) -> list[int]:
     """The shape of a tensor as it came: ``[rows, *shape]``, for a column also ``[rows, 1]``.
 
@@ -172,6 +202,43 @@ def shown(value: Any) -> str:
     if type(value) is list and (len(value) > 8 or any(type(item) in _LONG for item in value)):
         return f"a list of {len(value)}"
     return orjson.dumps(value).decode()
+
+
+def _rounded(datatype: str, values: list[Any], where: str) -> list[Any]:
+    """Numbers, and nulls among them, in the precision of ``datatype``."""
+    try:
+        array = np.array(values, np.float64)
+    except OverflowError:
+        array = np.array([_float(value) for value in values])
+    with np.errstate(over="ignore"):
+        rounded = array.astype(_NUMPY[datatype])
+    if np.isinf(rounded).any():
+        index = int(np.argmax(np.isinf(rounded)))
+        raise InputError(
+            f"{_number(values[index])} does not fit into {datatype}",
+            where=f"{where}[{index}]",
+            remedy="send a smaller number, or name its datatype",
+        )
+    plain: list[Any] = rounded.tolist()
+    if None in values:
+        return [
+            each if value is not None else None for value, each in zip(values, plain, strict=True)
+        ]
+    return plain
+
+
+def _float(value: float | None) -> float:
+    try:
+        return nan if value is None else float(value)
+    except OverflowError:
+        return inf
+
+
+def _number(value: float) -> str:
+    """A number for a person: a long integer by its length."""
+    if type(value) is int and value.bit_length() > 128:
+        return f"an integer of {value.bit_length()} bits"
+    return repr(value)
 
 
 def _texts(data: memoryview, count: int, where: str) -> list[str]:

@@ -1,7 +1,8 @@
 """What TorchServe's clients speak: ``POST /predictions/{name}`` and ``GET /models``.
 
 A body is a row, which gets its prediction; a list of rows, which gets a list; either may be under
-``data``. Rows under ``instances`` get ``predictions``. Rows and predictions are those of V1.
+``data``. Rows under ``instances`` get ``predictions``. Rows and predictions are those of V1. All of
+it may be in the field ``data`` or ``body`` of a form.
 
 https://docs.pytorch.org/serve/inference_api.html
 """
@@ -16,7 +17,17 @@ import orjson
 
 from headgate.errors import HeadgateError, InputError
 from headgate.predictor import Outputs, rows_to_batch
-from headgate.serving.http import Head, accept_json, check_rows, loads, meaning
+from headgate.serving.http import (
+    Head,
+    MediaTypeError,
+    UnknownVersionError,
+    accept_json,
+    accept_plain,
+    check_rows,
+    loads,
+    meaning,
+)
+from headgate.serving.protocols.form import content, is_multipart
 from headgate.serving.protocols.tensors import shown
 from headgate.serving.protocols.v1 import one_or_many, predictions
 from headgate.serving.surface import Asked
@@ -41,7 +52,6 @@ class Predictions:
     """A row or rows in, a prediction or predictions out."""
 
     name = "torchserve"
-    accept = staticmethod(accept_json)
 
     def __init__(self, model: Model) -> None:
         """The same for every request of ``model``."""
@@ -50,9 +60,20 @@ class Predictions:
         outputs = model.signature.outputs
         self._single = outputs[0].name if len(outputs) == 1 else None
 
+    def accept(self, head: Head) -> None:
+        """See :class:`headgate.serving.surface.Surface`."""
+        try:
+            accept_json(head)
+        except MediaTypeError:
+            if not is_multipart(head.get(b"content-type", b"")):
+                raise
+            accept_plain(head)
+
     def decode(self, body: bytes, head: Head) -> Asked:
         """See :class:`headgate.serving.surface.Surface`."""
-        del head
+        kind = head.get(b"content-type")
+        if kind is not None and kind != b"application/json":
+            body = content(body, kind)
         request, where, form = loads(body), "body", "many"
         if self._is_envelope(request, "data"):
             request, where = request["data"], "data"
@@ -94,6 +115,8 @@ def problem(error: HeadgateError) -> bytes:
     """The body of an error."""
     status = meaning(error)[0]
     kind = _TYPES.get(status, "BadRequestException")
+    if isinstance(error, UnknownVersionError):
+        kind = "ModelVersionNotFoundException"
     return orjson.dumps({"code": status, "type": kind, "message": str(error)})
 
 
