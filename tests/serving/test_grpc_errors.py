@@ -120,6 +120,11 @@ BAD = {
         "",
         "inputs[2].contents: FP16 has no typed contents — send raw_input_contents",
     ),
+    "a number too large for its datatype": (
+        changed(2, datatype="INT8", contents={"int_contents": [300]}),
+        "",
+        "inputs[2].contents.int_contents[0]: 300 is no INT8 — send an integer from -128 to 127",
+    ),
     "infinity": (
         changed(2, contents={"fp64_contents": [np.inf]}),
         "",

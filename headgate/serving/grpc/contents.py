@@ -9,7 +9,7 @@ import numpy as np
 
 from headgate.errors import InputError
 from headgate.predictor import Array, Field, checked_array, values_to_array
-from headgate.serving.protocols.tensors import shown
+from headgate.serving.protocols.tensors import declared, shown
 
 __all__ = ["from_contents", "to_contents"]
 
@@ -27,6 +27,7 @@ _FIELDS: dict[str, tuple[str, Any]] = {
     "FP64": ("fp64_contents", np.float64),
     "BYTES": ("bytes_contents", None),
 }
+_NARROW = {"INT8", "INT16", "UINT8", "UINT16"}
 
 
 def from_contents(
@@ -53,6 +54,9 @@ def from_contents(
     if dtype is None:
         texts = [_text(value, f"{where}.{name}[{index}]") for index, value in enumerate(values)]
         return values_to_array(field, texts, where=f"{where}.{name}").reshape(-1, *field.shape)
+    if datatype in _NARROW:
+        # Protocol buffers have no integers of that size.
+        declared(datatype, list(values), f"{where}.{name}")
     array: Array = np.fromiter(values, dtype, count)
     return checked_array(field, array.reshape(shape), where=f"{where}.{name}")
 
