@@ -67,7 +67,7 @@ def overload_experiment(trees: int, plan: OverloadPlan, folder: Path) -> dict[st
     wrk.write(lines, bodies)
     deadline = f"{plan.deadline_s * 1000:g}"
     requests = [request_bytes(PATH, body, x_headgate_deadline_ms=deadline) for body in bodies]
-    with serve(HEADGATE, forest, "sklearn", folder / f"overload-{trees}") as server:
+    with serve(HEADGATE, forest, "sklearn", folder / f"overload-{trees}", apart=False) as server:
         url = f"http://{HOST}:{server.port}{PATH}"
         wrk.load(url, lines, connections=CONNECTIONS, seconds=1)
         capacity = wrk.load(url, lines, connections=CONNECTIONS, seconds=plan.seconds).rps
@@ -102,7 +102,7 @@ def slow_experiment(forest: Forest, plan: OverloadPlan, folder: Path) -> dict[st
     bodies = [body_of("tensors", forest.rows[i : i + 1]) for i in range(len(forest.rows))]
     requests = [request_bytes(PATH, body) for body in bodies]
     runs: list[Disturbed] = []
-    with serve(HEADGATE, forest, "onnx", folder / "slow") as server:
+    with serve(HEADGATE, forest, "onnx", folder / "slow", apart=False) as server:
         for number in range(plan.rounds):
             run = disturb(
                 server.port,
@@ -164,6 +164,7 @@ def check_answers(plan: OverloadPlan, folder: Path) -> dict[str, Any]:
         cwd=folder,
         log=HOME / "logs" / "million.log",
         check=check,
+        apart=False,
     ):
         checked = million.ask_all(port, paths, question, CONNECTIONS)
     return {**checked.described(), "mistakable": question.mistakable, "connections": CONNECTIONS}

@@ -34,6 +34,7 @@ class Turns:
     """The turns of the event loop in which bytes are read. Times are of the monotonic clock."""
 
     __slots__ = (
+        "_ended",
         "_gap_s",
         "_loop",
         "_reading",
@@ -50,6 +51,7 @@ class Turns:
     def __init__(self) -> None:
         self._gap_s = _LONGEST_GAP_S
         self._loop: AbstractEventLoop | None = None
+        self._ended = 0.0
         self._reading = False
         self._until = 0.0
         self.active = 0.0
@@ -89,13 +91,16 @@ class Turns:
         self.promised_s = 0.0
 
     def woken(self) -> None:
-        """Something else than bytes, a thread for one, woke the loop: it has looked at its sockets too."""
-        if not self._reading:
-            self.began = monotonic()
+        """A thread is done. If that woke the loop up, it has looked at its sockets too."""
+        now = monotonic()
+        # A loop that was at work looked at them before that work.
+        if not self._reading and now - max(self._ended, self.active) > _GAP_S:
+            self.began = now
 
     def end(self) -> None:
         """The last have been read; now the requests are answered."""
         self._reading = False
+        self._ended = monotonic()
 
     def expect(self) -> None:
         """Who is answered now asks alone and on the loop: stay awake if the next usually comes at once."""
