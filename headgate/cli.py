@@ -6,6 +6,7 @@ standard error. Exit codes: 0 done or pass, 1 fail, 2 bad usage or input, 3 inco
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import typer
 from headgate import render
 from headgate.errors import (
     HeadgateError,
+    InputError,
     ParityError,
     RolloutError,
     ServingError,
@@ -37,13 +39,37 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def _not_empty(parameter: typer.CallbackParam, value: str | None) -> str | None:
+    """An empty value is a mistake, such as an unset variable in a script: no default."""
+    if value == "":
+        name = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.metavar
+        raise InputError(
+            "'' names none", where=str(name).strip("[]"), remedy="name one, or leave it out"
+        )
+    return value
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Why = Annotated[str, typer.Option("--why", help="The reason, for the history.")]
-Profile = Annotated[str | None, typer.Option("--profile", help="A profile of headgate.toml.")]
+Profile = Annotated[
+    str | None,
+    typer.Option("--profile", help="A profile of headgate.toml.", callback=_not_empty),
+]
 Tag = Annotated[
-    str | None, typer.Argument(metavar="[RELEASE]", help="A release's tag, or its beginning.")
+    str | None,
+    typer.Argument(
+        metavar="[RELEASE]", help="A release's tag, or its beginning.", callback=_not_empty
+    ),
 ]
 
+_WRITABLE = "it must be writable: see its permissions, or set HEADGATE_HOME to a folder that is"
+_REMEDY: dict[int | None, str] = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _WRITABLE),
+    errno.ENOENT: "see what lies there; HEADGATE_HOME, if set, must be where a folder can be made",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some; `headgate prune` deletes old builds"),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "a folder must be able to lie there"),
+}
 _FAILED = 1
 _USAGE = 2
 _OPTIONS: dict[str, Any] = {"root": None, "wait": True}
@@ -138,7 +164,13 @@ def lock(
     with bundle.exclusive(wait=_OPTIONS["wait"]):
         refs = []
         for model in models or []:
-            name, _, version = model.partition("@")
+            name, at, version = model.partition("@")
+            if not name or (at and not version):
+                raise InputError(
+                    f"names no {'version' if name else 'model'}",
+                    where=repr(model),
+                    remedy="write NAME@VERSION, or NAME for its newest",
+                )
             refs.append(pipeline.pick(bundle, name, version))
         render.show(pipeline.lock(bundle, refs), render.refs, json=json)
 
@@ -282,14 +314,18 @@ def doctor(json: Json = False) -> None:
     root: Path | None = _OPTIONS["root"]
     found = examine(find_root(root))
     render.show(found, render.examined, json=json)
-    raise typer.Exit(0 if all(item.ok for item in found) else _FAILED)
+    raise typer.Exit(0 if all(item.ok for item in found) else _USAGE)
 
 
 @app.command()
 def serve(
     release: Annotated[
         str | None,
-        typer.Argument(metavar="[BENTO]", help="A release's tag, or the folder of a Bento."),
+        typer.Argument(
+            metavar="[BENTO]",
+            help="A release's tag, or the folder of a Bento.",
+            callback=_not_empty,
+        ),
     ] = None,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
 ) -> None:
@@ -323,7 +359,8 @@ def main() -> None:
         sys.exit(0)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        _fail(f"{place}{error.strerror or error}", _USAGE)
+        remedy = _REMEDY.get(error.errno, "see what lies there") if place else ""
+        _fail(HeadgateError(f"{place}{error.strerror or error}", remedy=remedy), _USAGE)
 
 
 def _fail(error: Exception | str, code: int) -> None:

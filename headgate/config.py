@@ -177,6 +177,9 @@ class ServingConfig(_Strict, frozen=True):
     """Rows in one call of the engine at most; fewer where that would take half of ``p95_ms``."""
     max_queue_rows: Count = 32_768
     """Rows waiting; more are refused at once."""
+    parallel_calls: Count = 1
+    """Calls of the engine at a time in one worker, each in a thread of its own. More pay where the
+    engine leaves the interpreter alone, as ONNX Runtime does, and there are cores for them."""
     max_request_rows: Count = 10_000
     """Rows in one request; more get 413."""
 
@@ -256,12 +259,16 @@ def _check_value(path: Path, key: str, value: Any, kind: Any) -> None:
         _check_table(path, key, value, kind)
     else:
         limits = [each for each in getattr(kind, "__metadata__", ()) if isinstance(each, Meta)]
+        rule = next((each.description for each in limits if each.description), None)
+        if get_origin(kind) is Literal:
+            rule = f"expected one of: {', '.join(map(str, get_args(kind)))}"
+        nan = value != value  # noqa: PLR0124
+        if nan:
+            rule = "it is no number"
         try:
-            # NaN is beyond no limit, but it is no number.
-            msgspec.convert(None if value != value else value, kind)  # noqa: PLR0124
+            msgspec.convert(None if nan else value, kind)  # NaN is beyond no limit
         except msgspec.ValidationError as error:
             says = str(error).partition(" - at ")[0].replace("`", "").replace("object", "table")
-            rule = next((each.description for each in limits if each.description), None)
             raise ConfigError(
                 f"{_shown(value)} is refused: {rule or says[:1].lower() + says[1:]}",
                 where=f"{path}: {key}",

@@ -13,13 +13,15 @@ from pathlib import Path
 from headgate import config as settings
 from headgate.errors import HeadgateError
 from headgate.pipeline import Bundle
-from headgate.pipeline.bundle import read_rooms
+from headgate.pipeline.bundle import check_pins, read_rooms
 from headgate.records import Record
 from headgate.registry import Registry, read_lock
 
 __all__ = ["Finding", "examine"]
 
 _SPACE_MB = 500
+_BY_SETTINGS = ("host", "port")
+"""What cannot be looked at where ``headgate.toml`` is broken."""
 
 
 class Finding(Record, frozen=True):
@@ -31,7 +33,7 @@ class Finding(Record, frozen=True):
 
 
 def examine(root: Path) -> list[Finding]:
-    """Look at everything; one broken thing hides no other."""
+    """Look at everything; one broken thing hides no other, and is told once."""
     looks: list[tuple[str, Callable[[Path], str]]] = [
         ("python", _python),
         ("packages", _packages),
@@ -43,8 +45,11 @@ def examine(root: Path) -> list[Finding]:
         ("port", _port),
         ("gpu", _gpu),
     ]
-    found = []
+    found: list[Finding] = []
     for name, look in looks:
+        if name in _BY_SETTINGS and any(each.name == "settings" and not each.ok for each in found):
+            found.append(Finding(name=name, ok=False, detail="not looked at — see settings"))
+            continue
         try:
             found.append(Finding(name=name, ok=True, detail=look(root)))
         except HeadgateError as error:
@@ -82,8 +87,17 @@ def _settings(root: Path) -> str:
 
 def _models(root: Path) -> str:
     rooms = read_rooms(root)
-    pinned = {ref.name for ref in read_lock(root)}
-    return f"{len(rooms)} rooms are well-formed; models.lock pins {len(pinned)}"
+    pinned = read_lock(root)
+    if not rooms:
+        raise HeadgateError(
+            "no room has a model.toml",
+            where=str(root / "models"),
+            remedy="a room is a folder there with model.toml and train.py",
+        )
+    check_pins(root, pinned, rooms)
+    missing = sorted(rooms.keys() - {ref.name for ref in pinned})
+    todo = f"; `headgate ship` pins {', '.join(missing)}" if missing else ""
+    return f"{len(rooms)} rooms are well-formed; models.lock pins {len(pinned)}{todo}"
 
 
 def _disk(root: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import shlex
 import shutil
@@ -145,7 +146,7 @@ def status(found: Status) -> None:
     gated = found.live.verdict
     _print(
         f"live      {found.live.tag}  {found.live.digest}",
-        _line("verdict   ", _outcome(gated.outcome), f" — {gated.reason}")
+        _line("verdict   ", _outcome(gated.outcome), f" — {gated.reason} ({_when(gated.at)})")
         if gated
         else "verdict   none",
         f"serving   {'yes' if found.running else 'no; `headgate up` serves it'}",
@@ -154,9 +155,9 @@ def status(found: Status) -> None:
         _print(f"previous  {found.previous}")
     for name, address in found.addresses.items():
         _print(f"{name:<9} {address if name == 'grpc' else f'http://{address}'}")
-    table = _table("model", "version", "aliases")
+    table = _table("model", "version", "engine", "aliases")
     for model in found.models:
-        _row(table, model.name, model.version, ", ".join(model.aliases))
+        _row(table, model.name, model.version, model.engine, ", ".join(model.aliases))
     _print(table)
 
 
@@ -199,6 +200,11 @@ def examined(found: Sequence[Finding]) -> None:
 def shipped(found: Shipped) -> None:
     """What `headgate ship` came to, and what to try next."""
     verdict(found.verdict)
+    if not found.judged:
+        _print(
+            f"measured {_when(found.verdict.at)}, not now: the release is the same; "
+            f"`{_me()} gate` measures it anew"
+        )
     if not found.live:
         _print(
             f"{found.release.tag} gets no traffic."
@@ -217,7 +223,7 @@ def shipped(found: Shipped) -> None:
         "\nTry next:",
         *(f"  {_request(found, ref.name)}" for ref in found.release.models),
     )
-    me = "headgate" if shutil.which("headgate") else os.path.relpath(sys.argv[0])
+    me = _me()
     for command, what in (
         (f"open http://{found.http}/", "every endpoint, with its schema"),
         (f"{me} status", "what is live"),
@@ -225,6 +231,15 @@ def shipped(found: Shipped) -> None:
         (f"{me} down", "stop it"),
     ):
         _print(f"  {command:<34} {what}")
+
+
+def _me() -> str:
+    """This command, as a person here can type it."""
+    return "headgate" if shutil.which("headgate") else os.path.relpath(sys.argv[0])
+
+
+def _when(at: dt.datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
 def _request(found: Shipped, model: str) -> str:

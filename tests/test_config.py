@@ -49,7 +49,10 @@ def test_what_is_set_is_kept(tmp_path: Path) -> None:
         ("[gate.profiles.a]\nrate = 1\n[gate.profiles.b]\nrate = 0", ["gate.profiles.b.rate: 0"]),
         ('[gate.profiles."a b"]\nrat = 1', ['gate.profiles."a b".rat: ', "did you mean rate?"]),
         ("[gate.profiles]\na = 1", ["gate.profiles.a: 1", "expected table"]),
-        ("[gate.profiles.a]\nrate = nan", ["gate.profiles.a.rate: nan"]),
+        (
+            "[gate.profiles.a]\nrate = nan",
+            ["gate.profiles.a.rate: nan is refused: it is no number — "],
+        ),
         ('[gate]\nprofile = "' + "x" * 500 + '"\nprofiles = 3', ["gate.profiles: 3"]),
         ("[server", ["mend its TOML"]),
     ],
@@ -139,7 +142,10 @@ def test_names_no_model_may_have(tmp_path: Path, name: str) -> None:
     [
         ('name = "a"', "slo: missing"),
         ('name = "a"\n[slo]\np95_ms = 5', "slo.min_rps: missing"),
-        (f'name = "a"\n{SLO}[packaging]\nengine = "x"', "packaging.engine: 'x' is refused"),
+        (
+            f'name = "a"\n{SLO}[packaging]\nengine = "x"',
+            "packaging.engine: 'x' is refused: expected one of: auto, onnx, native",
+        ),
     ],
 )
 def test_a_model_without_its_promises(tmp_path: Path, text: str, says: str) -> None:

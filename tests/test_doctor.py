@@ -8,6 +8,8 @@ import pytest
 
 from headgate import doctor
 from headgate.doctor import Finding, examine
+from headgate.records import ModelRef
+from headgate.registry import write_lock
 
 LOOKS = ["python", "packages", "settings", "models", "disk", "registry", "host", "port", "gpu"]
 SLO = "[slo]\np95_ms = 5\nmin_rps = 1\n"
@@ -26,6 +28,18 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write(root: Path, host: str = "127.0.0.1") -> None:
     text = f'[server]\nhost = "{host}"\n[gate.profiles.quick]\nrate = 1\n'
     (root / "headgate.toml").write_text(text)
+
+
+def room(root: Path, name: str) -> None:
+    folder = root / "models" / name
+    folder.mkdir(parents=True)
+    (folder / "model.toml").write_text(f'name = "{name}"\n{SLO}')
+
+
+def pin(root: Path, *names: str) -> None:
+    digest = f"sha256:{'0' * 64}"
+    refs = [ModelRef(name=name, version="1", run_id="r", digest=digest) for name in names]
+    write_lock(root, refs)
 
 
 def found(root: Path) -> dict[str, Finding]:
@@ -49,11 +63,41 @@ def test_a_state_folder_below_a_file(root: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_broken_settings_hide_nothing_else(root: Path) -> None:
     (root / "headgate.toml").write_text("[server]\nprot = 1")
+    room(root, "a")
     findings = found(root)
     assert "server.prot" in findings["settings"].detail
     assert findings["models"].ok
     assert findings["disk"].ok
     assert "registry" not in findings["settings"].detail
+    for name in ("host", "port"):  # it is told once
+        assert findings[name].detail == "not looked at — see settings"
+        assert not findings[name].ok
+
+
+def test_a_model_that_is_pinned_but_has_no_room(root: Path) -> None:
+    room(root, "a")
+    pin(root, "a", "b", "c")
+    finding = found(root)["models"]
+    assert not finding.ok
+    assert finding.detail.startswith(f"{root / 'models.lock'}: pins b, c, but no room")
+    assert "delete the [[model]] entry" in finding.detail
+
+
+def test_what_is_not_pinned_yet(root: Path) -> None:
+    for name in "abc":
+        room(root, name)
+    pin(root, "b")
+    finding = found(root)["models"]
+    assert finding.ok
+    assert finding.detail.endswith("models.lock pins 1; `headgate ship` pins a, c")
+    pin(root, "a", "b", "c")
+    assert found(root)["models"].detail.endswith("models.lock pins 3")
+
+
+def test_a_bundle_without_rooms(root: Path) -> None:
+    finding = found(root)["models"]
+    assert not finding.ok
+    assert "model.toml and train.py" in finding.detail
 
 
 @pytest.mark.parametrize("host", ["not a host", "", "x" * 70])

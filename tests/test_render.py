@@ -43,6 +43,7 @@ def shipped(outcome: Outcome, *, live: bool) -> Shipped:
         release=ODD_RELEASE,
         verdict=verdict(outcome),
         live=live,
+        judged=True,
         changed=False,
         http=ODD,
         examples=(ODD,),
@@ -55,7 +56,9 @@ STATUS = Status(
     pid=7,
     addresses={ODD: ODD},
     previous=ODD,
-    models=(LiveModel(name=ODD, version=ODD, run_id=ODD, digest=ODD, aliases=(ODD, ODD)),),
+    models=(
+        LiveModel(name=ODD, version=ODD, run_id=ODD, digest=ODD, aliases=(ODD, ODD), engine=ODD),
+    ),
 )
 VERSION = ModelVersion(version=ODD, created=NOW, run_id=ODD, aliases=(ODD, ODD))
 
@@ -69,7 +72,7 @@ VERSION = ModelVersion(version=ODD, created=NOW, run_id=ODD, aliases=(ODD, ODD))
         (render.verdict, verdict(), 5),
         (render.running, RUNNING, 3),
         (render.stopped, {"stopped": RUNNING}, 1),
-        (render.status, STATUS, 10),
+        (render.status, STATUS, 11),
         (render.history, [event(release=msgspec.structs.replace(RELEASE, tag=ODD))], 1),
         (render.history, [event(release=msgspec.structs.replace(RELEASE, models=(ODD_REF,)))], 2),
         (render.history, [event(who=ODD)], 1),
@@ -106,6 +109,16 @@ def test_what_was_live_stays_live_whatever_the_verdict(capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     assert "goes on" in out
     assert "no traffic" not in out
+
+
+def test_an_earlier_verdict_says_when_it_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    now = shipped(Outcome.PASS, live=True)
+    render.shipped(msgspec.structs.replace(now, judged=False))
+    assert "measured 2026-03-01 12:00 UTC, not now" in capsys.readouterr().out
+    render.shipped(now)
+    assert "measured" not in capsys.readouterr().out
+    render.status(STATUS)
+    assert "(2026-03-01 12:00 UTC)" in capsys.readouterr().out
 
 
 def test_the_next_step_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:

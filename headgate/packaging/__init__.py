@@ -9,6 +9,7 @@ from headgate.packaging.bento import (
     read_release,
 )
 from headgate.packaging.bundle import assemble_bundle
+from headgate.packaging.candidates import describe_choice
 from headgate.packaging.package import cached_package, package, reference_of
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "bento_path",
     "build_bento",
     "cached_package",
+    "describe_choice",
     "list_bentos",
     "package",
     "read_release",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from pathlib import Path
+from textwrap import shorten
 
 import msgspec
 import numpy as np
 
+from headgate.config import PackagingConfig
 from headgate.errors import ServingError
 from headgate.packaging.exchange import Built
 from headgate.predictor import (
@@ -23,11 +25,21 @@ from headgate.predictor import (
 )
 from headgate.predictor.parity import spread
 
-__all__ = ["Judged", "Questions", "choose", "judge_candidate"]
+__all__ = [
+    "USUAL_TOLERANCE",
+    "Judged",
+    "Questions",
+    "choose",
+    "describe_choice",
+    "describe_row",
+    "judge_candidate",
+]
 
 BATCH_ROWS = 64
 SINGLE_ROWS = 16
 """Reference rows that are also asked one at a time: some conversions only work in batches."""
+USUAL_TOLERANCE = PackagingConfig().tolerance
+"""What differs by less is float32 arithmetic in another order, no other answer."""
 _MEASURE_S = 0.25
 _MEASURE_CALLS = 300
 
@@ -51,6 +63,8 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     """Its artifact, if it was built."""
     first_wrong: int | None = None
     """The first reference row it got wrong."""
+    close: bool = False
+    """Every reference row it got wrong is within the usual tolerance: a tighter one was asked."""
 
     @property
     def passed(self) -> bool:
@@ -68,8 +82,10 @@ def judge_candidate(folder: Path, built: Built, base: Manifest, questions: Quest
     write_artifact(path, manifest, files)
     try:
         predictor = Predictor.open(path)
-        parity, first_wrong = _parity(predictor, questions.reference)
+        parity, first_wrong, close = _parity(predictor, questions.reference)
         problem = "" if parity.mismatched == 0 else _differs(parity)
+        if problem and close:
+            problem += f", more than packaging.tolerance = {base.tolerance:g}"
         problem = problem or _singles(predictor, questions.reference)
         if questions.probes is not None:
             parity = msgspec.structs.replace(parity, probes=questions.probes.rows)
@@ -80,7 +96,7 @@ def judge_candidate(folder: Path, built: Built, base: Manifest, questions: Quest
         return _not_chosen(path, built.engine, f"does not run: {_line(error)}")
     if problem:
         judged = _not_chosen(path, built.engine, problem, parity)
-        return msgspec.structs.replace(judged, first_wrong=first_wrong)
+        return msgspec.structs.replace(judged, first_wrong=first_wrong, close=close)
     candidate = Candidate(
         engine=built.engine,
         chosen=False,
@@ -104,6 +120,18 @@ def choose(judged: list[Judged]) -> tuple[Judged, tuple[Candidate, ...]] | None:
     best = min(passed, key=_cost)
     told = tuple(_told(each, best) for each in judged)
     return best, told
+
+
+def describe_choice(manifest: Manifest) -> str:
+    """The engine, its time for one row, and why it is not ONNX where it is not; one line."""
+    text = manifest.engine
+    for each in manifest.candidates:
+        if each.chosen and each.one_row_ms is not None:
+            text += f", {each.one_row_ms:.{1 if each.one_row_ms >= 1 else 3}f} ms a row"
+    for each in manifest.candidates:
+        if each.engine == "onnx" and not each.chosen:
+            text += f"; not onnx: {shorten(each.reason, 160, placeholder=' …')}"
+    return text
 
 
 def _cost(judged: Judged) -> float:
@@ -133,18 +161,23 @@ def _differs(parity: Parity) -> str:
     return f"differs on {parity.mismatched} of {parity.rows} rows, by up to {parity.largest:.3g}"
 
 
-def _parity(predictor: Predictor, reference: Reference) -> tuple[Parity, int | None]:
-    """Every recorded row, in batches; and the first that differs."""
+def _parity(predictor: Predictor, reference: Reference) -> tuple[Parity, int | None, bool]:
+    """Every recorded row, in batches; the first that differs; whether all are close at least."""
     ok = np.zeros(reference.rows, dtype=bool)
+    close = True
     largest = 0.0
     for start in range(0, reference.rows, BATCH_ROWS):
         part = reference.take(slice(start, start + BATCH_ROWS))
-        found = difference(predictor.predict(part.inputs), part.outputs, predictor.tolerance)
+        outputs = predictor.predict(part.inputs)
+        found = difference(outputs, part.outputs, predictor.tolerance)
+        if not found.ok.all():
+            close &= bool(difference(outputs, part.outputs, USUAL_TOLERANCE).ok.all())
         ok[start : start + BATCH_ROWS] = found.ok
         largest = max(largest, float(found.largest.max()))
     mismatched = int((~ok).sum())
     first = int(np.argmin(ok)) if mismatched else None
-    return Parity(rows=reference.rows, mismatched=mismatched, largest=largest), first
+    parity = Parity(rows=reference.rows, mismatched=mismatched, largest=largest)
+    return parity, first, close and first is not None
 
 
 def _singles(predictor: Predictor, reference: Reference) -> str:

@@ -13,6 +13,7 @@ from headgate.config import ModelConfig, PackagingConfig
 from headgate.errors import ArtifactError, PackagingError, ParityError
 from headgate.packaging.audit import audit_model, room_names
 from headgate.packaging.candidates import (
+    USUAL_TOLERANCE,
     Judged,
     Questions,
     choose,
@@ -39,7 +40,7 @@ from headgate.records import ModelRef
 
 __all__ = ["cached_package", "package", "reference_of"]
 
-PACKAGER = 1
+PACKAGER = 2
 """Counts up when the same model would become another artifact, so that caches are not used."""
 _SKEW = (
     "the likely cause is preprocessing outside of the logged pipeline (training-serving skew): "
@@ -177,6 +178,15 @@ def _check_native(native: Outputs, reference: Reference, tolerance: float, where
     found = difference(native, reference.outputs, tolerance)
     if found.ok.all():
         return
+    if difference(native, reference.outputs, USUAL_TOLERANCE).ok.all():
+        largest = float(found.largest.max())
+        raise ParityError(
+            f"packaging.tolerance = {tolerance:g} is tighter than the model's own arithmetic: run "
+            f"again, it differs from its recorded predictions on {int((~found.ok).sum())} of "
+            f"{reference.rows} rows, by up to {largest:.3g}; what it predicts is the same",
+            where=where,
+            remedy=_looser(largest),
+        )
     first = int(np.argmin(found.ok))
     raise ParityError(
         f"the registered model does not give the recorded predictions: {int((~found.ok).sum())} of "
@@ -184,6 +194,13 @@ def _check_native(native: Outputs, reference: Reference, tolerance: float, where
         f"{first}, {_row_differs(reference, native, first)}",
         where=where,
         remedy=_SKEW,
+    )
+
+
+def _looser(largest: float) -> str:
+    return (
+        f"set packaging.tolerance in its model.toml above {largest:.3g}, or leave it out: it is "
+        f"{USUAL_TOLERANCE:g} then"
     )
 
 
@@ -211,7 +228,13 @@ def _no_engine(
     remedy = (
         "see the reasons; `packaging.tolerance` in model.toml is where a looser one is declared"
     )
-    if settings.engine != "auto":
+    if wrong and all(each.close for each in wrong):
+        remedy = _looser(
+            max(each.candidate.parity.largest for each in wrong if each.candidate.parity)
+        )
+        if settings.engine == "onnx":
+            remedy += '; or serve it unconverted: packaging.engine = "native"'
+    elif settings.engine != "auto":
         remedy = (
             f'let packaging choose: engine = "auto" instead of "{settings.engine}"; or {remedy}'
         )

@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 
 from headgate.errors import UnsafeModelError
+from headgate.packaging.candidates import USUAL_TOLERANCE
 from headgate.packaging.exchange import Built, Job
 from headgate.packaging.nulls import convert_ordinal_encoder, mark_nulls
-from headgate.packaging.onnx_graph import rename_outputs
+from headgate.packaging.onnx_graph import rename_inputs, rename_outputs
 from headgate.packaging.unpickling import install_source, load_pickle
 from headgate.predictor import Batch, Field, Outputs, Reference, Signature, difference
 from headgate.predictor.engines import onnx as onnx_engine
@@ -74,9 +75,9 @@ class SklearnModel:
     def build(self, engine: str, folder: Path) -> Built:
         """Write ``model.onnx`` or ``model.skops``."""
         if engine == "onnx":
-            content = _convert(self._model, self._signature, self._options)
+            content, others = _convert(self._model, self._signature, self._options)
             (folder / onnx_engine.MODEL).write_bytes(content)
-            return Built(engine=engine)
+            return Built(engine=engine, options={"inputs": others} if others else {})
         skops = skops_io()
 
         content = skops.dumps(self._model)
@@ -94,8 +95,8 @@ def _some(names: list[str]) -> str:
 
 
 def _options(model: Any, job: Job, reference: Reference) -> SklearnOptions:
-    """The first way to call the model that reproduces what was recorded; else the first at all."""
-    first, error = None, None
+    """The first way to call the model that reproduces what was recorded, or nearly; else any."""
+    first, close, error = None, None, None
     for options in _variants(model, job.signature):
         try:
             outputs = SklearnCall(model, job.signature, options)(reference.inputs)
@@ -105,9 +106,11 @@ def _options(model: Any, job: Job, reference: Reference) -> SklearnOptions:
         first = first or options
         if difference(outputs, reference.outputs, job.tolerance).ok.all():
             return _with_argmax(model, job.signature, options, reference.inputs, outputs)
+        if difference(outputs, reference.outputs, USUAL_TOLERANCE).ok.all():
+            close = close or options
     if first is None:
         raise error or ValueError("no way to call it")
-    return first
+    return close or first
 
 
 def _variants(model: Any, signature: Signature) -> Iterator[SklearnOptions]:
@@ -144,8 +147,13 @@ def _with_argmax(
     return quick if same.all() else options
 
 
-def _convert(model: Any, signature: Signature, options: SklearnOptions) -> bytes:
-    """The model as ONNX; integers enter as float32, or as int64 where that does not convert."""
+def _convert(
+    model: Any, signature: Signature, options: SklearnOptions
+) -> tuple[bytes, dict[str, str]]:
+    """The model as ONNX, and inputs that could not keep their names, with those they got.
+
+    Integers enter as float32, or as int64 where that does not convert.
+    """
     from skl2onnx import to_onnx, update_registered_converter
     from skl2onnx.shape_calculators.ordinal_encoder import (
         calculate_sklearn_ordinal_encoder_output_shapes,
@@ -174,9 +182,10 @@ def _convert(model: Any, signature: Signature, options: SklearnOptions) -> bytes
             raise error from None
     if names == ["label"]:
         del proto.graph.output[1:]  # scores of some kind
+    others = rename_inputs(proto, [field.name for field in signature.inputs], names)
     rename_outputs(proto, names)
     content: bytes = proto.SerializeToString()
-    return content
+    return content, others
 
 
 def _wrap_columns(model: Any, signature: Signature, options: SklearnOptions) -> Any:

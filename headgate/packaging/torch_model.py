@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 import torch
 
+from headgate.packaging.candidates import USUAL_TOLERANCE
 from headgate.packaging.exchange import Built, Job
-from headgate.packaging.onnx_graph import map_labels
+from headgate.packaging.onnx_graph import map_labels, rename_inputs
 from headgate.packaging.unpickling import no_side_effects, pickle_module
 from headgate.predictor import Batch, Outputs, Reference, Signature, difference
 from headgate.predictor.engines import onnx as onnx_engine
@@ -49,9 +50,9 @@ class TorchModel:
         if engine == "onnx":
             rows = np.arange(EXAMPLE_ROWS) % self._reference.rows
             example = self._reference.take(rows).inputs
-            content = _convert(self._module, self._job.signature, self._options, example)
+            content, others = _convert(self._module, self._job.signature, self._options, example)
             (folder / onnx_engine.MODEL).write_bytes(content)
-            return Built(engine=engine)
+            return Built(engine=engine, options={"inputs": others} if others else {})
         if not self._job.module:
             return Built(
                 engine=engine, refused="packaging.module in its model.toml names no module file"
@@ -115,16 +116,22 @@ def _open(job: Job) -> tuple[Any, dict[str, Any]]:
 
 
 def _options(module: Any, job: Job, reference: Reference) -> TorchOptions:
-    """Whether the module answers with logits or with probabilities; logits if neither fits."""
+    """Whether the module answers with logits or with probabilities; logits if neither fits nearly."""
+    close = None
     for kind in ("softmax", "identity"):
         options = TorchOptions(probabilities=kind)
         outputs = TorchCall(module, job.signature, options)(reference.inputs)
         if difference(outputs, reference.outputs, job.tolerance).ok.all():
             return options
-    return TorchOptions()
+        if difference(outputs, reference.outputs, USUAL_TOLERANCE).ok.all():
+            close = close or options
+    return close or TorchOptions()
 
 
-def _convert(module: Any, signature: Signature, options: TorchOptions, example: Batch) -> bytes:
+def _convert(
+    module: Any, signature: Signature, options: TorchOptions, example: Batch
+) -> tuple[bytes, dict[str, str]]:
+    """The module as ONNX, and inputs that could not keep their names, with those they got."""
     names = [field.name for field in signature.outputs]
     classifier = signature.task == "classification"
     head = _Head(module, options.probabilities) if classifier else _Named(module, names)
@@ -134,7 +141,7 @@ def _convert(module: Any, signature: Signature, options: TorchOptions, example: 
         program = torch.onnx.export(
             head,
             tuple(torch.from_numpy(example[name]) for name in inputs),
-            input_names=inputs,
+            input_names=[f"input {number}" for number in range(len(inputs))],
             output_names=names,
             dynamic_shapes=(tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs),),
             dynamo=True,
@@ -143,5 +150,6 @@ def _convert(module: Any, signature: Signature, options: TorchOptions, example: 
     proto = program.model_proto
     if classifier:
         map_labels(proto, signature)
+    others = rename_inputs(proto, inputs, names)
     content: bytes = proto.SerializeToString()
-    return content
+    return content, others

@@ -8,7 +8,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from headgate.registry import Fetched, Registry
     from headgate.serving.launcher import ServerProcess
 
-__all__ = ["Bundle", "Room", "read_rooms"]
+__all__ = ["Bundle", "Room", "check_pins", "read_rooms"]
 
 Notify = Callable[[str], None]
 
@@ -78,7 +78,7 @@ class Bundle:
         if name not in self.rooms:
             raise UnknownModelError(
                 "no room under models/ has a model.toml of that name",
-                where=name,
+                where=name or "''",
                 remedy=f"choose one of: {', '.join(self.rooms) or 'none'}",
             )
         return self.rooms[name]
@@ -161,9 +161,15 @@ class Bundle:
         for line in self.registry.append(event, attachments or {}):
             self.notify(line)
 
-    def follow_aliases(self, live: Release | None, candidate: Release | None) -> None:
-        """Point ``champion`` and ``challenger`` at what these releases serve, where they exist."""
-        for line in self.registry.follow_aliases(live, candidate):
+    def follow_aliases(
+        self, live: Release | None, candidate: Release | None, verdict: Verdict | None
+    ) -> None:
+        """Point ``champion`` and ``challenger`` at what these releases serve, where they exist.
+
+        ``verdict`` is the last one on the live release.
+        """
+        outcome = verdict.outcome if verdict else None
+        for line in self.registry.follow_aliases(live, candidate, outcome):
             self.notify(line)
 
     def launch(
@@ -204,6 +210,17 @@ class Bundle:
         bento = packaging.bento_path(self.store, release.tag)
         server = self.config.server
         return self.launch(bento, release, port=server.port, grpc_port=server.grpc, log=log)
+
+
+def check_pins(root: Path, pinned: Iterable[ModelRef], rooms: Container[str]) -> None:
+    """Hold that each model that ``models.lock`` pins has a room; raises ConfigError."""
+    homeless = [ref.name for ref in pinned if ref.name not in rooms]
+    if homeless:
+        raise ConfigError(
+            f"pins {', '.join(homeless)}, but no room under models/ has a model.toml of that name",
+            where=str(root / "models.lock"),
+            remedy="bring the room back, or delete the [[model]] entry there",
+        )
 
 
 def read_rooms(root: Path) -> dict[str, Room]:

@@ -47,9 +47,10 @@ def gate(bundle: Bundle, release: Release, profile: str | None = None) -> Verdic
     for name, content in reports.items():
         (folder / name).write_bytes(content)
     bundle.append(EventKind.GATED, release, verdict.reason, verdict, reports)
-    live = bundle.state().live
+    state = bundle.state()
+    live = state.live
     if verdict.outcome is Outcome.PASS and (live is None or live.digest != release.digest):
-        bundle.follow_aliases(live, release)
+        bundle.follow_aliases(live, release, state.verdicts.get(live.digest) if live else None)
     return verdict
 
 

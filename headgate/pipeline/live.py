@@ -11,10 +11,11 @@ from pathlib import Path
 import msgspec
 
 from headgate import packaging, rollout
-from headgate.errors import InputError, PackagingError, RolloutError, ServingError
+from headgate.errors import ArtifactError, InputError, PackagingError, RolloutError, ServingError
 from headgate.pipeline.bundle import Bundle
 from headgate.pipeline.make import find
-from headgate.records import EventKind, ModelRef, Record, Release, Verdict
+from headgate.predictor import read_manifest
+from headgate.records import EventKind, ModelRef, Record, Release, RolloutState, Verdict
 
 __all__ = ["LiveModel", "LiveRelease", "Status", "promote", "roll_back", "serve", "status", "up"]
 
@@ -35,6 +36,8 @@ class LiveModel(Record, frozen=True):
     run_id: str
     digest: str
     aliases: tuple[str, ...]
+    engine: str = ""
+    """``onnx``, ``sklearn`` or ``torch``; empty where its Bento is not on this machine."""
 
 
 class Status(Record, frozen=True):
@@ -62,15 +65,18 @@ def promote(bundle: Bundle, release: Release, why: str) -> rollout.Running:
         state, release, now=dt.datetime.now(dt.UTC), max_age=bundle.max_verdict_age
     )
     bundle.check_port()
-    if state.live is None or state.live.digest != release.digest:
+    if not _is_live(bundle, state, release):
         bundle.append(EventKind.PROMOTED, release, why, verdict)
-    return _serve_or_return(bundle, release, state.live, EventKind.ROLLED_BACK)
+    return _serve_or_return(bundle, release, state, EventKind.ROLLED_BACK)
 
 
 def roll_back(bundle: Bundle, tag: str | None, why: str) -> rollout.Running:
     """Go back to the release before the live one, or to ``tag``, which was live once.
 
+    Where that is live already, nothing is appended.
+
     Raises:
+        InputError: ``tag`` was never live, or fits several.
         RolloutError: there is none, it is gone or altered, or it did not serve; what served
             before serves again.
     """
@@ -78,8 +84,9 @@ def roll_back(bundle: Bundle, tag: str | None, why: str) -> rollout.Running:
     target = rollout.rollback_target(state, bundle.registry.events(), tag)
     _require_bento(bundle, target)
     bundle.check_port()
-    bundle.append(EventKind.ROLLED_BACK, target, why)
-    return _serve_or_return(bundle, target, state.live, EventKind.PROMOTED)
+    if not _is_live(bundle, state, target):
+        bundle.append(EventKind.ROLLED_BACK, target, why)
+    return _serve_or_return(bundle, target, state, EventKind.PROMOTED)
 
 
 def up(bundle: Bundle) -> rollout.Running:
@@ -87,11 +94,11 @@ def up(bundle: Bundle) -> rollout.Running:
 
     It appends nothing: what is live does not change.
     """
-    live = bundle.state().live
-    if live is None:
+    state = bundle.state()
+    if state.live is None:
         raise RolloutError("nothing is live", remedy="run `headgate ship`")
-    _require_bento(bundle, live)
-    return _serve(bundle, live)
+    _require_bento(bundle, state.live)
+    return _serve(bundle, state.live, state)
 
 
 def status(bundle: Bundle) -> Status:
@@ -107,7 +114,7 @@ def status(bundle: Bundle) -> Status:
         pid=running.pid if running else None,
         addresses=_addresses(running) if running else {},
         previous=state.previous.tag if state.previous else None,
-        models=tuple(_live_model(bundle, ref) for ref in live.models) if live else (),
+        models=tuple(_live_model(bundle, live, ref) for ref in live.models) if live else (),
     )
 
 
@@ -136,7 +143,7 @@ def _addresses(running: rollout.Running) -> dict[str, str]:
     return {"http": running.http, **grpc, "metrics": running.http}
 
 
-def _live_model(bundle: Bundle, ref: ModelRef) -> LiveModel:
+def _live_model(bundle: Bundle, release: Release, ref: ModelRef) -> LiveModel:
     known = {each.version: each.aliases for each in bundle.registry.versions(ref.name)}
     return LiveModel(
         name=ref.name,
@@ -144,7 +151,16 @@ def _live_model(bundle: Bundle, ref: ModelRef) -> LiveModel:
         run_id=ref.run_id,
         digest=ref.digest,
         aliases=known.get(ref.version, ()),
+        engine=_engine(bundle, release, ref),
     )
+
+
+def _engine(bundle: Bundle, release: Release, ref: ModelRef) -> str:
+    try:
+        source = packaging.bento_path(bundle.store, release.tag) / "src"
+        return read_manifest(source / packaging.BUNDLE / ref.name).engine
+    except (ArtifactError, InputError):
+        return ""
 
 
 def _require_bento(bundle: Bundle, release: Release) -> None:
@@ -167,17 +183,29 @@ def _require_bento(bundle: Bundle, release: Release) -> None:
         )
 
 
+def _is_live(bundle: Bundle, state: RolloutState, release: Release) -> bool:
+    """Whether ``release`` is what is live; says so."""
+    live = state.live is not None and state.live.digest == release.digest
+    if live:
+        bundle.notify(f"{release.tag} is live already")
+    return live
+
+
 def _serve_or_return(
-    bundle: Bundle, release: Release, before: Release | None, back: EventKind
+    bundle: Bundle, release: Release, state: RolloutState, back: EventKind
 ) -> rollout.Running:
-    """Switch to ``release``; where it does not serve, record the way ``back`` and take it."""
+    """Switch to ``release``; where it does not serve, record the way ``back`` and take it.
+
+    ``state`` is what was before.
+    """
+    before = state.live
     try:
-        return _serve(bundle, release)
+        return _serve(bundle, release, state)
     except ServingError as error:
         if before is None or before.digest == release.digest:
             raise
         bundle.append(back, before, f"{release.tag} did not serve: {error}")
-        _serve(bundle, before)
+        _serve(bundle, before, state)
         raise RolloutError(
             f"it did not serve ({error}); {before.tag} has the traffic again",
             where=release.tag,
@@ -185,7 +213,7 @@ def _serve_or_return(
         ) from None
 
 
-def _serve(bundle: Bundle, release: Release) -> rollout.Running:
+def _serve(bundle: Bundle, release: Release, state: RolloutState) -> rollout.Running:
     """Switch the platform to ``release``, a new process where the old one hangs."""
     bundle.notify(f"serving {release.tag}")
     before = bundle.platform.running()
@@ -193,7 +221,7 @@ def _serve(bundle: Bundle, release: Release) -> rollout.Running:
         bundle.platform.stop()
     running = bundle.platform.switch(release)
     _watch(bundle, running)
-    bundle.follow_aliases(release, None)
+    bundle.follow_aliases(release, None, state.verdicts.get(release.digest))
     return running
 
 

@@ -14,7 +14,8 @@ import msgspec
 
 from headgate import packaging, rollout
 from headgate.errors import ConfigError, InputError, ParityError, UnknownModelError
-from headgate.pipeline.bundle import Bundle
+from headgate.pipeline.bundle import Bundle, check_pins
+from headgate.predictor import read_manifest
 from headgate.records import Check, EventKind, ModelRef, Outcome, Record, Release, Verdict
 
 __all__ = ["NOT_BUILT", "Built", "build", "find", "lock", "pick", "train"]
@@ -105,6 +106,7 @@ def build(bundle: Bundle) -> Built:
     """Package what ``models.lock`` pins and build the Bento; reuse what is equal.
 
     Raises:
+        ConfigError: it pins no model, or one that has no room.
         ParityError: a model's predictor differs from the model as trained. The refusal is
             in the history.
     """
@@ -117,23 +119,31 @@ def build(bundle: Bundle) -> Built:
             where=str(bundle.root / "models.lock"),
             remedy="run `make ship`, or `headgate train` and `headgate lock`",
         )
+    check_pins(bundle.root, pinned, bundle.rooms)
     cache = bundle.home / "cache" / "predictors"
     artifacts = []
     for ref in pinned:
-        room = bundle.room(ref.name)
-        bundle.notify(f"packaging {ref.name} version {ref.version}")
-        fetched = bundle.fetch(ref)
         try:
-            artifact = packaging.cached_package(cache, ref, fetched, room.config, room.path)
+            artifacts.append((ref.name, _package(bundle, ref, cache)))
         except ParityError as error:
             _refuse(bundle, pinned, ref, error)
             raise
-        artifacts.append((ref.name, artifact))
     packaging.assemble_bundle(bundle.root / packaging.BUNDLE, artifacts)
     bundle.notify("building the Bento")
     release, new = packaging.build_bento(bundle.root, bundle.store, pinned)
     path = packaging.bento_path(bundle.store, release.tag)
     return Built(release=release, new=new, bento=str(path))
+
+
+def _package(bundle: Bundle, ref: ModelRef, cache: Path) -> Path:
+    """The artifact of one model; says what will run it."""
+    room = bundle.room(ref.name)
+    named = f"{ref.name} version {ref.version}"
+    bundle.notify(f"packaging {named}")
+    fetched = bundle.fetch(ref)
+    artifact = packaging.cached_package(cache, ref, fetched, room.config, room.path)
+    bundle.notify(f"packaged {named}: {packaging.describe_choice(read_manifest(artifact))}")
+    return artifact
 
 
 def find(bundle: Bundle, tag: str | None) -> Release:

@@ -21,6 +21,8 @@ class Shipped(Record, frozen=True):
     verdict: Verdict
     live: bool
     """Whether this release has the traffic."""
+    judged: bool
+    """Whether the verdict was measured now; else it is an earlier one on the same release."""
     changed: bool
     """Whether the traffic moved to this release now."""
     http: str
@@ -42,6 +44,7 @@ def ship(bundle: Bundle, profile: str | None = None) -> Shipped:
     settled = verdict is not None and (
         verdict.outcome is Outcome.PASS if live else _is_valid(bundle, verdict)
     )
+    judged = verdict is None or not settled
     if verdict is None or not settled:
         verdict = gate(bundle, release, profile)
     if live:
@@ -55,6 +58,7 @@ def ship(bundle: Bundle, profile: str | None = None) -> Shipped:
         release=release,
         verdict=verdict,
         live=live or verdict.outcome is Outcome.PASS,
+        judged=judged,
         changed=not live and verdict.outcome is Outcome.PASS,
         http=http,
         examples=tuple(

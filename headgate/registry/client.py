@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headgate.config import home
-from headgate.records import Event, ModelRef, Release
+from headgate.records import Event, ModelRef, Outcome, Release
 from headgate.registry.connection import connect, environment, masked, translated
 from headgate.registry.events import Events
 from headgate.registry.labels import Labels
@@ -79,17 +79,19 @@ class Registry:
             self._events.append(event, attachments)
         if event.verdict is None:
             return ()
-        outcome = event.verdict.outcome.value
-        return self._labels.judge(event.release.models, outcome, event.release.tag)
+        return self._labels.judge(event.release.models, event.verdict.outcome, event.release.tag)
 
     def events(self) -> list[Event]:
         """The history, oldest first."""
         with translated(self._uri):
             return self._events.all()
 
-    def follow_aliases(self, live: Release | None, candidate: Release | None) -> tuple[str, ...]:
+    def follow_aliases(
+        self, live: Release | None, candidate: Release | None, outcome: Outcome | None = None
+    ) -> tuple[str, ...]:
         """Point ``champion`` and ``challenger`` at what these releases serve.
 
-        Returns a line for each alias or tag that could not be set; none of them raises.
+        ``outcome`` is what the gate said last of ``live``; the versions' tags show it. Returns a
+        line for each alias or tag that could not be set; none of them raises.
         """
-        return self._labels.follow(live, candidate)
+        return self._labels.follow(live, candidate, outcome)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from headgate.config import home
@@ -99,6 +100,14 @@ def translated(uri: str) -> Iterator[None]:
         text = text.splitlines()[0]
         if isinstance(error, OSError) and error.filename:
             raise  # a full disk or a read-only folder: the command line names the file
+        schemes = getattr(error, "supported_uri_schemes", None)
+        if schemes is not None:
+            raise RegistryError(
+                "the registry refused: MLflow knows no address of this kind",
+                where=masked(uri),
+                remedy="set MLFLOW_TRACKING_URI to one that begins with "
+                + ", ".join(f"{scheme}:" for scheme in sorted(schemes) if scheme),
+            ) from None
         file = uri.startswith("sqlite:")
         if _UNREACHABLE.search(str(error)):
             raise RegistryUnreachableError(
@@ -109,7 +118,7 @@ def translated(uri: str) -> Iterator[None]:
                 else "see that the server runs and that MLFLOW_TRACKING_URI is right",
             ) from None
         raise RegistryError(
-            f"the registry refused: {text[:300]}",
+            f"the registry refused: {shorten(text, 300, placeholder=' …')}",
             where=masked(uri),
             remedy="restore the file, or move it away"
             if file

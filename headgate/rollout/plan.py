@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable
 
-from headgate.errors import RolloutError, VerdictRequiredError
+from headgate.errors import InputError, RolloutError, VerdictRequiredError
 from headgate.records import Event, EventKind, Outcome, Release, RolloutState, Verdict
 
 __all__ = ["is_valid", "passing_verdict", "replay", "rollback_target"]
@@ -77,7 +77,8 @@ def rollback_target(
     """The release to go back to: the one before, or ``tag`` (or what begins so), once live.
 
     Raises:
-        RolloutError: nothing is live, nothing was live before it, or ``tag`` never was.
+        RolloutError: nothing is live, or nothing was live before it.
+        InputError: ``tag`` never was, or fits several.
     """
     if state.live is None:
         raise RolloutError("nothing is live", remedy="run `headgate ship`")
@@ -95,5 +96,5 @@ def rollback_target(
     ]
     if len(fitting) != 1:
         problem = f"fits several: {', '.join(fitting)}" if fitting else "it was never live"
-        raise RolloutError(problem, where=tag, remedy=remedy)
+        raise InputError(problem, where=tag or "''", remedy=remedy)
     return lived[fitting[0]]

@@ -88,6 +88,7 @@ def test_a_read_only_folder_is_a_clear_error(bare_clone: Clone) -> None:
         for command in ("ship", "status", "train", "lock"):
             refused = bare_clone.headgate(command, exits=2)
             assert ".headgate" in refused.stderr, command
+            assert " — " in refused.stderr, "what to do about it"
             assert "Traceback" not in refused.stderr, command
 
 
@@ -125,6 +126,9 @@ def test_mlflow_shows_it_all(clone: Clone) -> None:
         mlflow = Pages(f"http://127.0.0.1:{port}", log)
         found = mlflow.get("registered-models/get?name=flight-delay")["registered_model"]
         assert "champion" in [alias["alias"] for alias in found["aliases"]]
+        version = mlflow.get("model-versions/get?name=flight-delay&version=1")["model_version"]
+        shown = {tag["key"]: tag["value"] for tag in version["tags"]}
+        assert shown["headgate.verdict"] == f"pass in {shown['headgate.release']}"
         experiment = mlflow.get("experiments/get-by-name?experiment_name=headgate-releases")
         runs = mlflow.post(
             "runs/search", {"experiment_ids": [experiment["experiment"]["experiment_id"]]}

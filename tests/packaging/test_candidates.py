@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
@@ -14,6 +15,7 @@ from headgate.packaging.candidates import (
     Judged,
     Questions,
     choose,
+    describe_choice,
     describe_row,
     judge_candidate,
 )
@@ -85,6 +87,23 @@ def test_what_differs_is_counted_and_the_first_row_named(tmp_path: Path) -> None
     assert judged.candidate.parity is not None
     assert judged.candidate.parity.mismatched == 2
     assert not judged.passed
+
+
+def test_a_tolerance_tighter_than_arithmetic_is_named(tmp_path: Path) -> None:
+    tight = msgspec.structs.replace(BASE, tolerance=1e-12)
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "model.onnx").write_bytes(DOUBLES)
+    for apart, close in ((1e-9, True), (1e-3, False)):
+        y = 2 * X
+        y[5] += apart
+        asked = Questions(reference=rows(X, y))
+        folder = tmp_path / str(close)
+        folder.mkdir()
+        (folder / "onnx").symlink_to(tmp_path / "onnx")
+        judged = judge_candidate(folder, Built(engine="onnx"), tight, asked)
+        assert judged.close is close
+        assert judged.first_wrong == 5
+        assert ("packaging.tolerance = 1e-12" in judged.candidate.reason) is close
 
 
 def test_rows_may_not_depend_on_their_neighbours(tmp_path: Path) -> None:
@@ -177,6 +196,31 @@ def test_the_fastest_alone_and_in_batches_is_taken(one: Any, other: Any, best: s
     assert reasons[best] == "the same answers, and the fastest"
     (rest,) = reasons.keys() - {best}
     assert reasons[rest] == ("the same answers, but slower" if one[0] is not None else "x")
+
+
+def manifest(engine: str, *judged: Judged) -> Manifest:
+    found = choose(list(judged))
+    assert found is not None
+    return msgspec.structs.replace(BASE, engine=engine, candidates=found[1])
+
+
+def test_the_choice_in_a_line() -> None:
+    quick, slow = measured("onnx", 0.0312, 1.0), measured("sklearn", 8.76, 9.0)
+    assert describe_choice(manifest("onnx", quick, slow)) == "onnx, 0.031 ms a row"
+    broken = Judged(
+        candidate=Candidate(engine="onnx", chosen=False, reason="not built: " + "no way " * 90),
+        path=Path("onnx"),
+    )
+    told = describe_choice(manifest("sklearn", broken, slow))
+    assert told.startswith("sklearn, 8.8 ms a row; not onnx: not built: no way")
+    assert told.endswith(" …")
+    assert len(told) < 200
+    slower = measured("onnx", 100.0, 100.0)
+    assert describe_choice(manifest("torch", slower, measured("torch", 2.0, 3.0))) == (
+        "torch, 2.0 ms a row; not onnx: the same answers, but slower"
+    )
+    assert describe_choice(manifest("sklearn", slow)) == "sklearn, 8.8 ms a row"
+    assert describe_choice(msgspec.structs.replace(BASE, engine="onnx")) == "onnx"
 
 
 def test_where_none_passed_none_is_taken() -> None:

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from headgate.packaging.onnx_graph import map_labels, rename_outputs
+from headgate.packaging.onnx_graph import map_labels, rename_inputs, rename_outputs
 from headgate.predictor import Field, Signature
 
 
@@ -75,6 +75,66 @@ def test_what_cannot_be_named() -> None:
         rename_outputs(graph(), ["label", "probabilities"])
     with pytest.raises(ValueError, match="an input and an output are both named x"):
         rename_outputs(graph(), ["x"])
+
+
+def two_inputs() -> Any:
+    proto = graph("inner")
+    proto.graph.node[0].input[1] = "y"
+    proto.graph.input.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, [None]))
+    return proto
+
+
+@pytest.mark.parametrize(
+    ("names", "got"),
+    [
+        (["a b", "größe"], ["a b", "größe"]),
+        (["x", "y"], ["x", "y"]),
+        (["y", "x"], ["y", "x"]),
+        (["inner", "one"], ["inner", "one"]),
+        (["inner", "inner_inside"], ["inner", "inner_inside"]),
+        (["out", "x"], ["out", "x"]),
+        (["late", "x"], ["late_in", "x"]),
+        (["late_in", "late"], ["late_in", "late_in1"]),
+    ],
+)
+def test_inputs_are_renamed(names: list[str], got: list[str]) -> None:
+    proto = two_inputs()
+    others = rename_inputs(proto, names, ["late"])
+    rename_outputs(proto, ["late"])
+    assert [node.name for node in proto.graph.input] == got
+    assert others == {name: other for name, other in zip(names, got, strict=True) if name != other}
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    (late,) = session.run(["late"], dict(zip(got, (X, 10 * X), strict=True)))
+    assert late.tolist() == [12, 56]
+
+
+def test_branches_see_the_new_names() -> None:
+    """Both read the input from outside; one has a value of its own called ``out``."""
+    number = helper.make_tensor_value_info("chosen", TensorProto.FLOAT, [None])
+    doubled = [helper.make_node("Add", ["x", "x"], ["chosen"])]
+    same = [
+        helper.make_node("Identity", ["x"], ["out"]),
+        helper.make_node("Identity", ["out"], ["chosen"]),
+    ]
+    proto = graph()
+    proto.graph.node[0].CopyFrom(
+        helper.make_node(
+            "If",
+            ["one"],
+            ["y"],
+            then_branch=helper.make_graph(doubled, "then", [], [number]),
+            else_branch=helper.make_graph(same, "else", [], [number]),
+        )
+    )
+    proto.graph.initializer[0].CopyFrom(helper.make_tensor("one", TensorProto.BOOL, [], [True]))
+    proto.graph.output[0].name = "y"
+    rename_inputs(proto, ["the x"], ["y"])
+    assert run(proto, X)["y"].tolist() == [2, 10]
+
+
+def test_inputs_that_cannot_be_named() -> None:
+    with pytest.raises(ValueError, match="2 inputs where x belong"):
+        rename_inputs(two_inputs(), ["x"], [])
 
 
 def argmax() -> Any:

@@ -164,6 +164,46 @@ def test_no_engine_that_is_asked_for_gives_the_answers(
     assert left(tmp_path / "out") == []
 
 
+def apart(reference: Reference, by: float) -> Reference:
+    """The same predictions, as another order of additions might have given them."""
+    outputs = {"prediction": reference.outputs["prediction"] + by}
+    return tabular(reference.inputs, outputs)
+
+
+def test_a_tolerance_that_the_model_itself_misses_is_no_skew(
+    tmp_path: Path, in_process: Any, left
+) -> None:
+    model, reference = linear()
+    folder, out = log_sklearn(tmp_path / "model", model), tmp_path / "out" / "artifact"
+    recorded, config = apart(reference, 2e-7), make_config(tolerance=1e-12)
+    with pytest.raises(ParityError) as caught:
+        package(REF, folder, recorded, config, room=None, out=out)
+    assert caught.value.what.startswith("packaging.tolerance = 1e-12 is tighter than")
+    assert "50 of 50 rows, by up to" in caught.value.what
+    assert "set packaging.tolerance in its model.toml above" in caught.value.remedy
+    assert "1e-05" in caught.value.remedy
+    assert "skew" not in str(caught.value)
+    assert left(tmp_path / "out") == []
+    with pytest.raises(ParityError, match="differ, by up to") as caught:
+        package(REF, folder, apart(reference, 0.1), config, room=None, out=out)
+    assert "skew" in caught.value.remedy
+    assert package(REF, folder, recorded, make_config(), room=None, out=out).engine
+
+
+def test_a_tolerance_that_onnx_misses_is_named(tmp_path: Path, in_process: Any) -> None:
+    x = np.random.default_rng(0).normal(size=(50, 3))
+    model = LinearRegression().fit(x, x.sum(axis=1))
+    reference = tabular({"x": x}, {"prediction": model.predict(x)})
+    folder, out = log_sklearn(tmp_path / "model", model), tmp_path / "out"
+    config = make_config(tolerance=1e-12, engine="onnx")
+    with pytest.raises(ParityError, match=r"onnx: differs on .*tolerance = 1e-12") as caught:
+        package(REF, folder, reference, config, room=None, out=out)
+    assert "set packaging.tolerance in its model.toml above" in caught.value.remedy
+    assert 'packaging.engine = "native"' in caught.value.remedy
+    native = make_config(tolerance=1e-12, engine="native")
+    assert package(REF, folder, reference, native, room=None, out=out).engine == "sklearn"
+
+
 def test_no_engine_can_be_built(tmp_path: Path, in_process: Any) -> None:
     from sklearn.isotonic import IsotonicRegression
 

@@ -137,6 +137,16 @@ def test_null_may_be_none_in_the_model(tmp_path: Path, kind: str) -> None:
     assert_same_as_model(tried, "onnx", model, make_edges(frame, None))
 
 
+def test_what_null_is_is_seen_whatever_the_tolerance(tmp_path: Path) -> None:
+    """So that a tolerance too tight is not taken for another model."""
+    frame, late = make_frame(None)
+    model = encoded(ordinal(), HistGradientBoostingClassifier(**BOOST)).fit(frame, late)
+    reference = make_reference(model, frame)
+    reference.outputs["probabilities"] += 2e-7
+    tried = try_sklearn(tmp_path, model, reference, tolerance=1e-12)
+    assert tried.result.built[1].options["null"] == "none"
+
+
 def test_null_of_the_other_kind_is_not_taken_for_its_name(tmp_path: Path) -> None:
     """NaN and None both seen in training: rows hold only one of them, beside the text "nan"."""
     frame, late = make_frame(None)

@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from headgate.errors import ArtifactError, UnsafeModelError
+from headgate.packaging.exchange import Job
+from headgate.packaging.signature import signature_of
+from headgate.packaging.torch_model import TorchModel
 from headgate.predictor import Reference
 from tests.packaging.nets import (
     SOURCE,
@@ -95,6 +98,24 @@ def test_a_module_that_answers_with_probabilities(tmp_path: Path) -> None:
     assert tried.result.built[1].options == {"probabilities": "identity"}
     assert tried.reason("onnx") == "the same answers"
     assert tried.reason("torch") == "the same answers"
+
+
+def test_how_it_is_called_is_seen_whatever_the_tolerance(tmp_path: Path) -> None:
+    """So that a tolerance too tight is not taken for another model."""
+    source = SOURCE.replace("return self.layers(", "return 0.3 + 0 * self.layers(")
+    net, x = make_net(source=source), make_rows()
+    file = export(tmp_path / "model.pt2", net, torch.from_numpy(x[:4]))
+    reference = classified(net, x, softmax=False)
+    reference.outputs["probabilities"] += np.float32(2e-7)
+    job = Job(
+        flavor="torch",
+        format="pt2",
+        file=str(file),
+        signature=signature_of((), reference),
+        tolerance=1e-12,
+        wanted=("onnx",),
+    )
+    assert TorchModel(job, reference)._options.probabilities == "identity"
 
 
 TWO = """

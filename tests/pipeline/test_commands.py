@@ -75,6 +75,14 @@ def release_with(here: Here, watch_s: float) -> None:
     toml.write_text("\n".join(changed) + "\n")
 
 
+def shown(here: Here) -> str:
+    """What MLflow's page of the model's first version says of it."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{here.root / '.headgate' / 'mlflow.db'}")
+    return client.get_model_version("digits", "1").tags["headgate.verdict"]
+
+
 def test_ship(here: Here) -> None:
     assert "nothing is live" in here("status")
     assert "nothing was serving" in here("down")
@@ -83,7 +91,11 @@ def test_ship(here: Here) -> None:
     assert f"is live on http://127.0.0.1:{here.port}" in printed
     assert "-d @examples/digits.json" in printed
     assert "training digits" in here.said
-    assert "nothing had changed" in here("ship")
+    assert "packaged digits version 1: onnx, 0." in here.said
+    again = here("ship")
+    assert "nothing had changed" in again
+    assert "UTC, not now: the release is the same" in again
+    assert "not now" not in printed
     reports = sorted((here.root / ".headgate" / "reports").rglob("report.md"))
     assert len(reports) == 1
     assert "✅ pass" in reports[0].read_text()
@@ -101,6 +113,7 @@ def test_what_is_told(here: Here) -> None:
     # As one writes it for a client of gRPC: it is no URL.
     assert f"grpc      127.0.0.1:{here.port + 1}\n" in here("status")
     assert status["models"][0]["aliases"] == ["champion"]
+    assert status["models"][0]["engine"] == "onnx"
     assert tag in here("status")
     assert "promoted" in here("history")
     assert "champion" in here("models")
@@ -127,13 +140,20 @@ def test_a_second_release_and_back(here: Here) -> None:
     assert "no gate has judged it" in here("promote", built["tag"], exits=1) + here.said
     assert "pass" in here("gate")
     assert here.json("models")["digits"][0]["aliases"] == ["challenger", "champion"]
+    assert shown(here) == f"pass in {first}", "that is what is live"
     assert built["tag"] in here("promote", "--why", "it is better")
+    assert shown(here) == f"pass in {built['tag']}"
     status = here.json("status")
     assert (status["live"]["tag"], status["previous"]) == (built["tag"], first)
     assert here.json("history", "--limit", "1")[0]["why"] == "it is better"
     assert first in here("rollback", "--why", "it is not")
+    assert shown(here) == f"pass in {first}"
     assert here.json("status")["live"]["tag"] == first
-    assert "never live" in here("rollback", "headgate:000000000000", exits=1) + here.said
+    assert "never live" in here("rollback", "headgate:000000000000", exits=2) + here.said
+    before = here.json("history")
+    assert first in here("rollback", first)
+    assert f"{first} is live already" in here.said
+    assert here.json("history") == before
     assert "no earlier release" in here("rollback", exits=1) + here.said
     with urllib.request.urlopen(f"http://127.0.0.1:{here.port}/readyz", timeout=5) as ready:
         assert ready.status == 200
@@ -209,6 +229,7 @@ def test_a_release_that_is_refused_leaves_the_old_one(here: Here) -> None:
         toml.write_text(original)
     assert "P95" in printed
     assert "gets no traffic. The earlier release goes on at" in printed
+    assert shown(here) == f"pass in {live}"
     assert here.json("status")["live"]["tag"] == live
 
 

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from predictor.factory import forest, make_artifact
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from predictor.factory import TABLE_SIGNATURE, forest, make_artifact
 
 from headgate.errors import ArtifactError
-from headgate.predictor import Field, Manifest, Parity, Predictor, Signature, write_artifact
+from headgate.predictor import (
+    Field,
+    Manifest,
+    Parity,
+    Predictor,
+    Signature,
+    rows_to_batch,
+    write_artifact,
+)
 from headgate.predictor.engines.source import load_source, names_of
 from headgate.predictor.engines.trusted import check_trees
 from headgate.records import ModelRef
 
+ROOT = Path(__file__).parents[2]
 REF = ModelRef(name="net", version="3", run_id="r", digest="sha256:0")
 SOURCE = """
 import torch
@@ -238,3 +254,69 @@ def test_equal_sources_are_one_module_and_broken_ones_none(tmp_path) -> None:
     with pytest.raises(ZeroDivisionError):
         load_source(tmp_path / "c.py")
     assert set(sys.modules) == before
+
+
+ONLY_WHAT_SERVES = """
+import importlib.metadata, json, pathlib, re, sys
+
+pinned, path, batch = json.loads(sys.argv[1])
+owners = importlib.metadata.packages_distributions()
+plain = lambda name: re.sub("[-_.]+", "-", name).lower()
+missing = {top for top, names in owners.items() if not {*pinned} & {*map(plain, names)}}
+missing -= {"headgate"}
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in missing:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+
+from headgate.predictor import Predictor, rows_to_batch
+
+predictor = Predictor.open(pathlib.Path(path))
+rows = rows_to_batch(predictor.signature, batch)
+print(json.dumps(predictor.predict(rows)["label"].tolist()))
+assert "mlflow" in missing and "torch" in missing
+"""
+
+
+def pins(name: str) -> dict[str, str]:
+    """What one of the lists under requirements/ pins: distribution → version."""
+    lines = (ROOT / "requirements" / name).read_text().splitlines()
+    found = (re.match(r"([\w.-]+)==(\S+)", line) for line in lines)
+    return {canonicalize_name(each[1]): each[2] for each in found if each}
+
+
+def test_a_native_table_opens_where_only_what_is_pinned_is_installed(tmp_path) -> None:
+    path = make_artifact(tmp_path / "a", "table", "native")
+    rows = [{"carrier": name, "distance": 700, "wind": None} for name in ("B6", "never seen", None)]
+    expected = Predictor.open(path).predict(rows_to_batch(TABLE_SIGNATURE, rows))["label"]
+    installed = [*pins("serve.txt"), *pins("serve-sklearn.txt")]
+    asked = json.dumps([installed, str(path), rows])
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ONLY_WHAT_SERVES, asked],
+        capture_output=True,
+        check=False,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == expected.tolist()
+
+
+@pytest.mark.parametrize("engine", ["sklearn"])
+def test_an_engines_extra_and_its_pins_install_the_same(engine) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    waiting = list(extras["optional-dependencies"][engine])
+    wanted: set[str] = set()
+    while waiting:
+        needed = Requirement(waiting.pop())
+        name = canonicalize_name(needed.name)
+        if name in wanted or (needed.marker and not needed.marker.evaluate({"extra": ""})):
+            continue
+        wanted.add(name)
+        waiting += metadata.requires(name) or []
+    pinned, everywhere = pins(f"serve-{engine}.txt"), pins("constraints.txt")
+    assert wanted - pins("serve.txt").keys() == pinned.keys()
+    assert {name: everywhere[name] for name in pinned} == pinned

@@ -13,7 +13,7 @@ import pytest
 
 from headgate.errors import RegistryError, RegistryUnreachableError
 from headgate.registry import Registry
-from headgate.registry.connection import masked
+from headgate.registry.connection import masked, translated
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +98,22 @@ def test_a_driver_that_is_not_installed(
 @pytest.mark.parametrize("uri", ["postgresql+no://u:secret@h/x", "nonsense://u:secret@h/x"])
 def test_an_address_of_no_known_kind(root: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
     assert "refused" in refusal(root, monkeypatch, uri).what
+
+
+def test_kinds_of_address_that_there_are(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = refusal(root, monkeypatch, "foo://u:secret@h/x")
+    assert error.where == "foo://u:***@h/x"
+    assert "https:" in error.remedy
+    assert "sqlite:" in error.remedy
+    assert "://" not in error.what
+
+
+def test_a_long_refusal_ends_between_words() -> None:
+    said = "word " * 100
+    with pytest.raises(RegistryError) as caught, translated("http://h"):
+        raise OSError(said)
+    assert caught.value.what.endswith(" word …")
+    assert len(caught.value.what) < 350
 
 
 def test_a_database_server_that_is_down(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

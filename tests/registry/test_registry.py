@@ -17,7 +17,7 @@ from headgate.errors import (
     UnknownModelError,
 )
 from headgate.predictor import Reference
-from headgate.records import Check, EventKind, Outcome
+from headgate.records import Check, EventKind, Outcome, Release
 from headgate.registry import Registry
 from headgate.registry.events import EXPERIMENT
 
@@ -296,6 +296,43 @@ def test_aliases_follow_releases(registry: Registry) -> None:
     assert aliases() == {"1": ("champion",), "2": ("challenger",)}
     registry.follow_aliases(release("r2", second), None)
     assert aliases() == {"1": (), "2": ("champion",)}
+
+
+def test_a_version_shows_what_its_live_release_was_judged(registry: Registry) -> None:
+    from mlflow.tracking import MlflowClient
+
+    register("a")
+    register("b")
+    register("b")
+    a1, b1, b2 = registry.get("a", "1"), registry.get("b", "1"), registry.get("b", "2")
+    first, second = release("r1", a1, b1), release("r2", a1, b2)
+
+    def judge(number: int, of: Release, outcome: Outcome) -> None:
+        gated = event(number, EventKind.GATED, of)
+        assert gated.verdict is not None
+        said = msgspec.structs.replace(gated.verdict, outcome=outcome)
+        assert registry.append(msgspec.structs.replace(gated, verdict=said), {}) == ()
+
+    def shown() -> list[str | None]:
+        client = MlflowClient()
+        found = [client.get_model_version(ref.name, ref.version) for ref in (a1, b1, b2)]
+        return [each.tags.get("headgate.verdict") for each in found]
+
+    judge(1, first, Outcome.PASS)
+    assert registry.follow_aliases(first, None, Outcome.PASS) == ()
+    judge(2, second, Outcome.FAIL)
+    live = "pass in headgate:r1"
+    assert shown() == [live, live, "fail in headgate:r2"]
+    judge(3, second, Outcome.PASS)
+    assert shown() == [live, live, "pass in headgate:r2"]
+    judge(4, release("r3", a1, b2), Outcome.INCONCLUSIVE)
+    assert shown() == [live, live, "pass in headgate:r2"]
+    registry.follow_aliases(second, None, Outcome.PASS)
+    assert shown() == ["pass in headgate:r2", live, "pass in headgate:r2"]
+    judge(5, second, Outcome.FAIL)
+    assert shown() == ["fail in headgate:r2", live, "fail in headgate:r2"]
+    registry.follow_aliases(first, None, Outcome.PASS)
+    assert shown() == [live, live, "fail in headgate:r2"]
 
 
 @pytest.mark.e2e

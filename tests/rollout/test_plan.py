@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from headgate.errors import RolloutError, VerdictRequiredError
+from headgate.errors import InputError, RolloutError, VerdictRequiredError
 from headgate.records import Event, EventKind, Outcome, Release, RolloutState, Verdict
 from headgate.rollout import (
     is_valid,
@@ -150,7 +150,8 @@ def test_only_what_was_live_is_gone_back_to() -> None:
     for tag in ("headgate:alpha", "alpha", "alph"):
         assert rollback_target(state, events, tag) == release("alpha")
     for tag in ("headgate:gamma", "delta", "", "headgate:"):
-        with pytest.raises(RolloutError, match="never live"):
+        with pytest.raises(InputError, match="never live") as caught:
             rollback_target(state, events, tag)
-    with pytest.raises(RolloutError, match="fits several: headgate:alpha, headgate:alps"):
+        assert caught.value.where
+    with pytest.raises(InputError, match="fits several: headgate:alpha, headgate:alps"):
         rollback_target(state, events, "al")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from headgate.errors import ArtifactError
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from headgate.predictor.artifact import Manifest
     from headgate.predictor.signature import Array, Batch, Field, Outputs
 
-__all__ = ["MODEL", "NULL", "OnnxEngine"]
+__all__ = ["MODEL", "NULL", "OnnxEngine", "OnnxOptions"]
 
 MODEL = "model.onnx"
 NULL = "\ue000null\ue000"
@@ -35,6 +36,13 @@ _TYPES = {
 Convert = Callable[["Array"], "Array"]
 
 
+class OnnxOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the manifest's ``options`` hold for this engine."""
+
+    inputs: dict[str, str] = {}
+    """The graph's name of an input, where an output has the input's own; else they are the same."""
+
+
 class OnnxEngine:
     """One session; ONNX Runtime allows concurrent runs of it."""
 
@@ -48,16 +56,21 @@ class OnnxEngine:
         # Its Python wrapper checks every call again: 2 of 13 µs for one row of a small forest.
         self._run: Any = getattr(session, "_sess", session).run
         graph = {node.name: node.type for node in session.get_inputs()}
-        fields = manifest.signature.inputs
+        others = msgspec.convert(manifest.options, OnnxOptions).inputs
+        fields = [
+            (others.get(field.name, field.name), field) for field in manifest.signature.inputs
+        ]
         self._names = [field.name for field in manifest.signature.outputs]
         produced = {node.name for node in session.get_outputs()}
-        if graph.keys() != {field.name for field in fields} or not produced.issuperset(self._names):
+        if graph.keys() != {name for name, _ in fields} or not produced.issuperset(self._names):
             raise ArtifactError(
                 f"the graph takes {sorted(graph)} and gives {sorted(produced)}",
                 where=str(path / MODEL),
                 remedy="build again with `headgate build`",
             )
-        self._inputs = [(field.name, _conversion(field, graph[field.name])) for field in fields]
+        self._inputs = [
+            (field.name, name, _conversion(field, graph[name])) for name, field in fields
+        ]
         self._outputs = [
             (field.name, field.numpy, field.shape) for field in manifest.signature.outputs
         ]
@@ -66,12 +79,12 @@ class OnnxEngine:
     def predict(self, batch: Batch) -> Outputs:
         """See :class:`headgate.predictor.engines.Engine`."""
         if self._single is not None:
-            name, convert = self._single
-            feed = {name: batch[name] if convert is None else convert(batch[name])}
+            name, entry, convert = self._single
+            feed = {entry: batch[name] if convert is None else convert(batch[name])}
         else:
             feed = {
-                name: batch[name] if convert is None else convert(batch[name])
-                for name, convert in self._inputs
+                entry: batch[name] if convert is None else convert(batch[name])
+                for name, entry, convert in self._inputs
             }
         outputs = {}
         for (name, dtype, shape), array in zip(
