@@ -276,7 +276,7 @@ class Batcher:
     def _run_here(self, taken: list[tuple[Job, Part]], now: float) -> None:
         running = _Running(None, taken, now)
         called = call(cast("Predict", self._predict), running.parts)
-        TURNS.active = time.monotonic()
+        TURNS.called = time.monotonic()
         if self._interference is not None:
             self._interference.on_loop(failed=called.failed)
         self._finish(running, called)

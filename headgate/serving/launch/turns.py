@@ -42,6 +42,7 @@ class Turns:
         "active",
         "began",
         "busy_since",
+        "called",
         "count",
         "promised_s",
         "since",
@@ -60,6 +61,8 @@ class Turns:
         """When the reading of this turn began."""
         self.busy_since = 0.0
         """When the loop was last at rest."""
+        self.called = 0.0
+        """When the last call of an engine on the loop was over."""
         self.count = 0
         """Turns so far."""
         self.promised_s = 0.0
@@ -94,7 +97,7 @@ class Turns:
         """A thread is done. If that woke the loop up, it has looked at its sockets too."""
         now = monotonic()
         # A loop that was at work looked at them before that work.
-        if not self._reading and now - max(self._ended, self.active) > _GAP_S:
+        if not self._reading and now - max(self._ended, self.active, self.called) > _GAP_S:
             self.began = now
 
     def end(self) -> None:
