@@ -28,7 +28,7 @@ from uvicorn.lifespan.on import LifespanOn
 
 from headgate.serving.launch.channel import ForGrpc, Report, incoming, send_report
 from headgate.serving.launch.child import last_clear_line
-from headgate.serving.launch.connections import Connection, Patience, is_idle
+from headgate.serving.launch.connections import CLOSE, Connection, Patience, is_idle
 from headgate.serving.launch.environment import DRAIN_S, PARENT
 from headgate.serving.launch.turns import TURNS
 from headgate.serving.launch.websocket import WebSocket
@@ -45,7 +45,6 @@ IDLE_S = 5.0
 """While draining, how long an open connection without a request is kept for what may still come."""
 _LIFESPAN_S = 5.0
 _POLL_S = 0.02
-_CLOSE = (b"connection", b"close")
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -216,7 +215,7 @@ class _Server(uvicorn.Server):
     def _say_close(self) -> None:
         """Have every connection end with the last answer on it, which says so."""
         state = self.server_state
-        state.default_headers = [*state.default_headers, _CLOSE]  # of those that have yet to come
+        state.default_headers = [*state.default_headers, CLOSE]  # of those that have yet to come
         for connection in state.connections:
             if isinstance(connection, WebSocket):
                 connection.drain()

@@ -307,7 +307,7 @@ def test_bentoml_serve_serves_it_too_and_says_where_it_cannot(tmp_path):
         assert servers[0].wait(20) == 0
     finally:
         for server in servers:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGKILL)
-            server.wait(10)
+            # Killed, it would leave its worker behind.
+            server.terminate()
+            server.wait(20)
     assert "Traceback" not in logs[0].read_text()

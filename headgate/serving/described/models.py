@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["of_model", "typed_examples"]
 
 _TEXT: Schema = {"type": "string"}
+_WHOLE: Schema = {"type": "array", "items": {"type": "integer"}}
 _READY = {"name": _TEXT, "ready": {"type": "boolean"}}
 _NOT_READY: Schema = {
     "description": "It must not be asked now.",
@@ -90,7 +91,6 @@ def _v1(model: Subject) -> Paths:
             object_of({"outputs": columns, **who}),
         ]
     }
-    status = object_of({**dict.fromkeys(("name", "model_version", "release"), _TEXT)})
     return {
         f"{path}:predict": {
             "post": operation(
@@ -104,6 +104,12 @@ def _v1(model: Subject) -> Paths:
                 parameters=[DEADLINE],
             )
         },
+    } | _v1_about(model, path)
+
+
+def _v1_about(model: Subject, path: str) -> Paths:
+    status = object_of({**dict.fromkeys(("name", "model_version", "release"), _TEXT)})
+    return {
         path: {
             "get": operation(
                 "V1",
@@ -147,8 +153,7 @@ def _tensors(model: Subject) -> Paths:
         "parameters": _PARAMETERS,
         "outputs": _list({"type": "object", "required": ["name"], "properties": asked}),
     }
-    whole = {"type": "array", "items": {"type": "integer"}}
-    output = object_of({"name": _TEXT, "datatype": _TEXT, "shape": whole})
+    output = object_of({"name": _TEXT, "datatype": _TEXT, "shape": _WHOLE})
     told = object_of(
         {
             "model_name": _TEXT,
@@ -157,7 +162,27 @@ def _tensors(model: Subject) -> Paths:
             "outputs": _list(output),
         }
     )
-    described = object_of({"name": _TEXT, "datatype": _TEXT, "shape": whole})
+    answers = gives("TensorProblem", told, _tensors_answer(model))
+    answers[200]["content"][_BINARY] = body(_BLOB)
+    requests = {JSON: body(request, _tensors_examples(model)), _BINARY: body(_BLOB)}
+    return {
+        f"{path}/infer": {
+            "post": operation(
+                tag,
+                f"v2__{model.method}__infer",
+                f"Predict with {model.name}.",
+                answers,
+                text="`data` may be flat, row by row, or nested like `shape`. In binary it comes "
+                "behind the JSON, whose length is in the header `Inference-Header-Content-Length`.",
+                request=takes(requests),
+                parameters=[DEADLINE, _LENGTH],
+            )
+        },
+    } | _tensors_about(model, path, tag)
+
+
+def _tensors_about(model: Subject, path: str, tag: str) -> Paths:
+    described = object_of({"name": _TEXT, "datatype": _TEXT, "shape": _WHOLE})
     about = {
         "name": _TEXT,
         "versions": _list(_TEXT),
@@ -174,22 +199,7 @@ def _tensors(model: Subject) -> Paths:
             answers[503] = or_else
         return {"get": operation(tag, f"v2__{model.method}__{name}", what, answers)}
 
-    answers = gives("TensorProblem", told, _tensors_answer(model))
-    answers[200]["content"][_BINARY] = body(_BLOB)
-    requests = {JSON: body(request, _tensors_examples(model)), _BINARY: body(_BLOB)}
     paths: Paths = {
-        f"{path}/infer": {
-            "post": operation(
-                tag,
-                f"v2__{model.method}__infer",
-                f"Predict with {model.name}.",
-                answers,
-                text="`data` may be flat, row by row, or nested like `shape`. In binary it comes "
-                "behind the JSON, whose length is in the header `Inference-Header-Content-Length`.",
-                request=takes(requests),
-                parameters=[DEADLINE, _LENGTH],
-            )
-        },
         path: get("metadata", f"Inputs and outputs of {model.name}.", object_of(about)),
         f"{path}/config": get(
             "config",

@@ -17,10 +17,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from headgate.serving.launch.turns import ARRIVED, TURNS
 from headgate.serving.launch.websocket import WebSocket
 
-__all__ = ["HEADER_BYTES", "Connection", "Patience", "Refusing", "is_idle"]
+__all__ = ["CLOSE", "HEADER_BYTES", "Connection", "Patience", "Refusing", "is_idle"]
 
 _What = Literal["first", "header", "body", "reading", "idle"]
 
+CLOSE = (b"connection", b"close")
 HEADER_BYTES = 32_768
 """Longest request line and header; more gets 431."""
 HEADER_S = 10.0
@@ -35,7 +36,6 @@ IDLE_S = 75.0
 """For the next request where uvicorn's own timer has been cancelled: any byte that comes does."""
 
 
-_CLOSE = (b"connection", b"close")
 _NOTHING = object()
 _TURNS_TO_READ = 2
 """Of the event loop, from taking a connection to reading what has come on it."""
@@ -137,10 +137,10 @@ class Connection(HttpToolsProtocol):
         last = self._last
         if last is not None and last is not _NOTHING and not last.response_started:
             last.keep_alive = True
-            last.default_headers = [line for line in last.default_headers if line != _CLOSE]
+            last.default_headers = [line for line in last.default_headers if line != CLOSE]
         # Said in the answer, where its headers are still to be written.
-        if _CLOSE not in cycle.default_headers:
-            cycle.default_headers = [*cycle.default_headers, _CLOSE]
+        if CLOSE not in cycle.default_headers:
+            cycle.default_headers = [*cycle.default_headers, CLOSE]
         cycle.keep_alive = False
         self._last = cycle
 
