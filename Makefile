@@ -3,7 +3,7 @@
 #   make ship    train, build, gate, promote; leaves the service on http://localhost:3000
 #   make test    the whole test suite          make check   linters and types
 #   make demo    the story in the terminal     make down    stop the service
-#   make bench   Headgate beside other servers: benchmarks/README.md
+#   make bench   Headgate beside other servers; make bench-gate: how often the gate is wrong
 #
 # HEADGATE_PORT=3100 make ship   takes another port.
 
@@ -13,7 +13,7 @@ READY := .venv/.ready
 # What an app.py in the root needs, where there is one: docs/your-own-app.md.
 OWN := $(wildcard requirements/app.txt)
 
-.PHONY: install ship down demo bench test check format constraints clean
+.PHONY: install ship down demo bench bench-gate test check format constraints clean
 
 install: $(READY)
 
@@ -38,6 +38,10 @@ demo: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/serving.py $(ARGS)
+
+bench-gate: $(READY)
+	@$(BIN)/python benchmarks/gate_simulated.py
+	@$(BIN)/python benchmarks/gate.py $(ARGS)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headgate import render
+from headgate import options, render
 from headgate.errors import (
     HeadgateError,
     InputError,
@@ -22,6 +22,7 @@ from headgate.errors import (
     RolloutError,
     ServingError,
 )
+from headgate.records import Outcome
 from headgate.snippets import Language, snippet
 
 if TYPE_CHECKING:
@@ -39,29 +40,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-
-def _not_empty(parameter: typer.CallbackParam, value: str | None) -> str | None:
-    """An empty value is a mistake, such as an unset variable in a script: no default."""
-    if value == "":
-        name = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.metavar
-        raise InputError(
-            "'' names none", where=str(name).strip("[]"), remedy="name one, or leave it out"
-        )
-    return value
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Why = Annotated[str, typer.Option("--why", help="The reason, for the history.")]
-Profile = Annotated[
-    str | None,
-    typer.Option("--profile", help="A profile of headgate.toml.", callback=_not_empty),
-]
-Tag = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[RELEASE]", help="A release's tag, or its beginning.", callback=_not_empty
-    ),
-]
 
 _WRITABLE = "it must be writable: see its permissions, or set HEADGATE_HOME to a folder that is"
 _REMEDY: dict[int | None, str] = {
@@ -127,7 +105,7 @@ def train(
     script: Annotated[
         Path | None, typer.Option("--script", help="Run this instead of the room's train.py.")
     ] = None,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Train models, register them and pin the new versions in models.lock."""
     from headgate import pipeline
@@ -143,7 +121,7 @@ def train(
 
 
 @app.command()
-def models(json: Json = False) -> None:
+def models(json: options.Json = False) -> None:
     """List the registered versions of this bundle's models."""
     bundle = _bundle()
     found = {name: bundle.registry.versions(name) for name in bundle.rooms}
@@ -155,7 +133,7 @@ def lock(
     models: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME[@VERSION]]...", help="All newest if none.")
     ] = None,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Pin registered versions in models.lock; review and commit the change."""
     from headgate import pipeline
@@ -176,7 +154,7 @@ def lock(
 
 
 @app.command()
-def build(json: Json = False) -> None:
+def build(json: options.Json = False) -> None:
     """Package what models.lock pins and build the Bento."""
     from headgate import pipeline
 
@@ -197,20 +175,107 @@ def build(json: Json = False) -> None:
 
 
 @app.command()
-def gate(release: Tag = None, profile: Profile = None, json: Json = False) -> None:
-    """Load-test a release and judge it; by default the newest build of models.lock."""
+def gate(
+    release: options.Tag = None,
+    profile: options.Profile = None,
+    *,
+    url: options.Url = None,
+    against_url: options.Against = None,
+    request: options.Request = None,
+    header: options.Header = None,
+    rate: options.Rate = 50,
+    budget: options.Budget = 300,
+    generators: options.Generators = 1,
+    remote: options.Remote = 0,
+    listen: options.Listen = "127.0.0.1:0",
+    expect: options.Expect = options.SameOrShape.SHAPE,
+    samples: options.SamplesFile = None,
+    against_samples: options.AgainstSamples = None,
+    p95_ms: options.P95 = None,
+    p99_ms: options.P99 = None,
+    max_error_rate: options.MaxErrorRate = 0.001,
+    max_p95_ratio: options.MaxP95Ratio = 1.05,
+    report: options.Report = None,
+    json: options.Json = False,
+) -> None:
+    """Load-test a release and judge it; by default the newest build of models.lock.
+
+    With --url it judges any HTTP endpoint that is posted JSON, and with --samples what something
+    else has measured: no bundle, registry or settings are needed. `--json FILE` writes there then.
+    """
     from headgate import pipeline
 
-    bundle = _bundle()
-    profile = bundle.profile(profile)
-    with bundle.exclusive(wait=_OPTIONS["wait"]):
-        verdict = pipeline.gate(bundle, pipeline.find(bundle, release), profile)
-    render.show(verdict, render.verdict, json=json)
-    raise typer.Exit(render.EXIT[verdict.outcome])
+    if url is None and samples is None:
+        bundle = _bundle()
+        if profile is not None:
+            bundle.profile(profile)
+        with bundle.exclusive(wait=_OPTIONS["wait"]):
+            verdict = pipeline.gate(bundle, pipeline.find(bundle, release), profile)
+        render.show(verdict, render.verdict, json=json)
+        raise typer.Exit(render.EXIT[verdict.outcome])
+    if profile is not None or (url and samples):
+        raise typer.BadParameter("--profile, --url and --samples exclude each other")
+    wanted = pipeline.Wanted(
+        p95_ms=p95_ms,
+        p99_ms=p99_ms,
+        max_error_rate=max_error_rate,
+        max_p95_ratio=max_p95_ratio,
+    )
+    if samples is not None:
+        judged = pipeline.gate_samples(samples, against_samples, wanted)
+    elif request is None:
+        raise InputError("missing", where="--request", remedy="name a file with a JSON body")
+    else:
+        endpoint = pipeline.Endpoint(
+            url=str(url),
+            against=against_url,
+            request=request,
+            headers=tuple(header or ()),
+            rate=rate,
+            budget_s=budget,
+            generators=generators,
+            remote=remote,
+            listen=listen,
+            same=expect is options.SameOrShape.SAME,
+        )
+        judged = pipeline.gate_url(endpoint, wanted, render.say)
+    render.judged(judged, report, Path(release) if release else None, json=json)
+    raise typer.Exit(render.EXIT[judged.verdict.outcome])
 
 
 @app.command()
-def promote(release: Tag = None, why: Why = "headgate promote", json: Json = False) -> None:
+def capacity(
+    release: options.Tag = None,
+    *,
+    tune: options.Tune = False,
+    for_rate: options.ForRate = None,
+    budget: options.SizingBudget = None,
+    rows: options.Rows = None,
+    generators: options.Generators = 1,
+    json: options.Json = False,
+) -> None:
+    """Find the highest rate at which a release keeps its promises here, and what that costs.
+
+    All of its models are asked at once, each as often. Nothing that serves is touched.
+    """
+    from headgate import pipeline
+
+    bundle = _bundle()
+    how = pipeline.Sizing(
+        tune=tune, for_rate=for_rate, budget_s=budget, rows=rows, generators=generators
+    )
+    with bundle.exclusive(wait=_OPTIONS["wait"]):
+        found = pipeline.size(bundle, pipeline.find(bundle, release), how)
+    render.show(found, render.sized, json=json)
+    if found.capacity.low is None:
+        known = found.capacity.settled and found.capacity.high is not None
+        raise typer.Exit(_FAILED if known else render.EXIT[Outcome.INCONCLUSIVE])
+
+
+@app.command()
+def promote(
+    release: options.Tag = None, why: options.Why = "headgate promote", json: options.Json = False
+) -> None:
     """Give a release that passed its gate the traffic."""
     from headgate import pipeline
 
@@ -221,7 +286,9 @@ def promote(release: Tag = None, why: Why = "headgate promote", json: Json = Fal
 
 
 @app.command()
-def rollback(release: Tag = None, why: Why = "headgate rollback", json: Json = False) -> None:
+def rollback(
+    release: options.Tag = None, why: options.Why = "headgate rollback", json: options.Json = False
+) -> None:
     """Go back to the release before the live one, or to RELEASE, which was live once."""
     from headgate import pipeline
 
@@ -232,7 +299,7 @@ def rollback(release: Tag = None, why: Why = "headgate rollback", json: Json = F
 
 
 @app.command()
-def up(json: Json = False) -> None:
+def up(json: options.Json = False) -> None:
     """Serve the live release: after a reboot, a crash or a `headgate down`."""
     from headgate import pipeline
 
@@ -243,7 +310,7 @@ def up(json: Json = False) -> None:
 
 
 @app.command()
-def down(json: Json = False) -> None:
+def down(json: options.Json = False) -> None:
     """Stop serving; what is live stays recorded, and `headgate up` serves it again."""
     bundle = _bundle()
     with bundle.exclusive(wait=_OPTIONS["wait"]):
@@ -252,7 +319,7 @@ def down(json: Json = False) -> None:
 
 
 @app.command()
-def status(json: Json = False) -> None:
+def status(json: options.Json = False) -> None:
     """Show what is live, what serves, and what the gate said of it."""
     from headgate import pipeline
 
@@ -264,7 +331,7 @@ def status(json: Json = False) -> None:
 def client(
     model: Annotated[str, typer.Argument(help="The registered name.")],
     lang: Annotated[Language, typer.Option("--lang", help="curl, python, js or grpcurl.")] = "curl",
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Print code that asks a model of what serves, ready for pasting."""
     from headgate import pipeline
@@ -284,7 +351,7 @@ def client(
 @app.command()
 def history(
     limit: Annotated[int, typer.Option("--limit", min=1, help="The newest so many.")] = 50,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Replay what was gated, promoted and rolled back, by whom, when and why."""
     render.show(_bundle().registry.events()[-limit:], render.history, json=json)
@@ -295,7 +362,7 @@ def prune(
     keep: Annotated[
         int | None, typer.Option("--keep", min=1, help="Releases kept; see [store].")
     ] = None,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Delete old releases from this machine, but not the live and the previous one."""
     from headgate import pipeline
@@ -306,7 +373,7 @@ def prune(
 
 
 @app.command()
-def doctor(json: Json = False) -> None:
+def doctor(json: options.Json = False) -> None:
     """Check what a bundle needs here: settings, registry, disk, port."""
     from headgate.config import find_root
     from headgate.doctor import examine
@@ -324,7 +391,7 @@ def serve(
         typer.Argument(
             metavar="[BENTO]",
             help="A release's tag, or the folder of a Bento.",
-            callback=_not_empty,
+            callback=options.not_empty,
         ),
     ] = None,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
@@ -336,7 +403,7 @@ def serve(
 
 
 @app.command()
-def ship(profile: Profile = None, json: Json = False) -> None:
+def ship(profile: options.Profile = None, json: options.Json = False) -> None:
     """Train what has no version, build, gate, promote, and leave it serving."""
     from headgate import pipeline
 

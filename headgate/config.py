@@ -21,6 +21,8 @@ from headgate.errors import ConfigError
 
 __all__ = [
     "MODEL_NAME",
+    "CostConfig",
+    "DemandConfig",
     "GateConfig",
     "HeadgateConfig",
     "LoadProfile",
@@ -101,16 +103,40 @@ class ServerConfig(_Strict, frozen=True):
 class LoadProfile(_Strict, frozen=True):
     """``[gate.profiles.NAME]``: one way to load a release."""
 
+    shape: Literal["steady", "ramp", "spike", "soak"] = "steady"
+    """``steady``: the same rate throughout, beside the champion where ``compare`` says so.
+    ``ramp``: up to ``peak`` times the rate in even steps. ``spike``: the rate, ``peak`` times as
+    much for a quarter of the time, the rate again. ``soak``: steady, and nothing may rise."""
     rate: Positive = 50
     """Requests per second offered to each model, all at once, open loop."""
     duration_s: Positive = 5
-    """Seconds measured for each model."""
+    """Seconds measured at that rate at least."""
+    budget_s: Annotated[float, Meta(ge=0, le=1e6)] = 0
+    """Seconds that all of it may take, with the champion's share and the saturation, while the
+    verdict is open; 0: as little as ``duration_s`` takes."""
     warmup_s: Annotated[float, Meta(ge=0)] = 2
     """Seconds of the same load before that, thrown away."""
     min_requests: Count = 200
     """Fewer answered requests than this for a model are no evidence: inconclusive."""
+    min_checked: Annotated[int, Meta(ge=0)] = 0
+    """Fewer compared answers than this, those at saturation among them, show no parity: 4,605 find
+    one wrong in a thousand with 99 %. 0 stands for ``min_requests``."""
     rows: Count = 1
     """Rows in a request."""
+    compare: bool = False
+    """Whether the champion is loaded beside it, and ``[gate]`` of the model applies."""
+    block_s: Positive = 2
+    """Seconds at a time, the candidate and the champion in turn."""
+    saturate_s: Annotated[float, Meta(ge=0)] = 0
+    """Seconds in each round in which there is always a next request; 0 for none."""
+    connections: Count = 16
+    """How many are always under way then."""
+    peak: Annotated[float, Meta(gt=1, le=1000)] = 4
+    """Times ``rate`` at the top of a ramp or spike."""
+    generators: Count = 1
+    """Locust processes on this machine that share the load."""
+    remote_generators: Annotated[int, Meta(ge=0, le=1000)] = 0
+    """And on other machines; `headgate gate` waits for them at ``[gate] listen``."""
 
 
 class GateConfig(_Strict, frozen=True):
@@ -119,6 +145,8 @@ class GateConfig(_Strict, frozen=True):
     profile: str = "quick"
     """The profile used when none is named."""
     profiles: dict[str, LoadProfile] = {}
+    listen: str = "127.0.0.1:0"
+    """Where generators on other machines find their work, ``host:port``."""
     max_generator_lateness_ms: Positive = 20
     """A run whose generator sent its own P95 request later than this proves nothing."""
     max_verdict_age_h: Positive = 168
@@ -130,6 +158,17 @@ class RolloutConfig(_Strict, frozen=True):
 
     watch_s: Annotated[float, Meta(ge=0)] = 3
     """How long a newly promoted release must stay ready before the promotion stands."""
+
+
+class CostConfig(_Strict, frozen=True):
+    """``[cost]``: what a million predictions cost."""
+
+    instance_per_hour: Annotated[float, Meta(ge=0, le=1e6)] = 0
+    """Price of one machine that runs the release; 0: unknown, and no cost is told."""
+    currency: str = "USD"
+    """Of that price."""
+    utilisation: Annotated[float, Meta(gt=0, le=1)] = 0.6
+    """Share of its capacity that a machine has to do on average."""
 
 
 class StoreConfig(_Strict, frozen=True):
@@ -145,6 +184,7 @@ class HeadgateConfig(_Strict, frozen=True):
     server: ServerConfig = ServerConfig()
     gate: GateConfig = GateConfig()
     rollout: RolloutConfig = RolloutConfig()
+    cost: CostConfig = CostConfig()
     store: StoreConfig = StoreConfig()
 
 
@@ -159,6 +199,26 @@ class SloConfig(_Strict, frozen=True):
     """Share of requests that may fail."""
     max_load_s: Positive = 10
     """Seconds from starting the release to ready."""
+    p99_ms: Positive | None = None
+    """The same for the 99th; absent, it is not asked for."""
+    max_memory_mb: Positive | None = None
+    """Resident memory of all processes of the release under load, MiB; absent, it is not asked for."""
+
+
+class DemandConfig(_Strict, frozen=True):
+    """``[gate]`` of a model: what a release must show beside the champion."""
+
+    profiles: tuple[str, ...] = ()
+    """Load profiles that a release with this model must pass, all of them; none: the gate's own."""
+    max_p95_ratio: Annotated[float, Meta(ge=1, le=100)] = 1.05
+    """Its P95 over the champion's."""
+    min_throughput_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.95
+    """Its requests per second at saturation over the champion's."""
+    max_quality_loss: Annotated[float, Meta(ge=0)] | None = None
+    """By how much its accuracy may be below the champion's on labelled reference rows, or its
+    mean absolute error above, in the metric's own unit; absent, it is reported and not judged."""
+    max_cost_per_million: Positive | None = None
+    """What a million predictions may cost, in the currency of ``[cost]``; absent, anything."""
 
 
 class ResourcesConfig(_Strict, frozen=True):
@@ -207,6 +267,7 @@ class ModelConfig(_Strict, frozen=True):
     resources: ResourcesConfig = ResourcesConfig()
     serving: ServingConfig = ServingConfig()
     packaging: PackagingConfig = PackagingConfig()
+    gate: DemandConfig = DemandConfig()
 
 
 T = TypeVar("T", bound=_Strict)

@@ -8,20 +8,22 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
-from headgate.records import Event, ModelRef, Outcome, Verdict
+from headgate.errors import InputError
+from headgate.records import Capacity, Event, ModelRef, Outcome, Verdict
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
     from headgate.doctor import Finding
-    from headgate.pipeline import Pruned, Shipped, Status
+    from headgate.pipeline import Judged, Pruned, Range, Shipped, Sized, Status, Tuned
     from headgate.registry import ModelVersion
     from headgate.rollout import Running
 
@@ -119,12 +121,95 @@ def built(found: Mapping[str, Any]) -> None:
     _print(f"{found['tag']} ({'built' if found['new'] else 'unchanged'}) at {found['path']}")
 
 
+def judged(found: Judged, report: Path | None, file: Path | None, *, json: bool) -> None:
+    """A verdict on something else than a release, its reports and its JSON where they should go."""
+    if file is not None and not json:
+        raise InputError(
+            f"{file} and --url or --samples do not go together",
+            where="RELEASE",
+            remedy="leave it out, or write --json before the name of a file",
+        )
+    if report is not None:
+        report.mkdir(parents=True, exist_ok=True)
+        for name, content in found.reports().items():
+            (report / name).write_bytes(content)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(found.verdict)) + b"\n")
+    show(found.verdict, verdict, json=json and file is None)
+
+
 def verdict(found: Verdict) -> None:
     """A verdict and its checks."""
     table = _table("model", "check", "verdict", "why")
     for check in found.checks:
         _row(table, check.model, check.name, _outcome(check.outcome), check.reason)
     _print(table, _line(f"{found.release}: ", _outcome(found.outcome), f" — {found.reason}"))
+
+
+def sized(found: Sized) -> None:
+    """What a release can take, and what follows from it."""
+    capacity, many = found.capacity, len(found.models)
+    each = f" to each of {many} models at once" if many > 1 else ""
+    lines = [f"{found.release}: {_holds(capacity)}{each} (rows in a request: {found.rows})"]
+    if capacity.low is not None:
+        lines += [f"  {capacity.low:,.0f}/s held in {_of(capacity.low_held)} steps"]
+        if many > 1 or found.rows > 1:
+            whole = capacity.low * many
+            lines[-1] += f": {whole:,.0f} requests/s and {whole * found.rows:,.0f} rows/s in all"
+    if capacity.high is not None:
+        lines += [f"  {capacity.high:,.0f}/s failed in {_of(capacity.high_failed)}: {capacity.why}"]
+    if capacity.limited:
+        lines += [f"  generator-limited: {capacity.limited}; --generators shares the load"]
+    if not capacity.settled:
+        lines += ["  the time ended before that was settled: --budget gives more"]
+    used = f"at {found.utilisation:.0%} utilisation"
+    if found.per_million is not None:
+        unit = f"{found.currency} per 1M predictions"
+        lines += [f"cost      {_span(found.per_million, '.3g', capacity)} {unit}, {used}"]
+    elif capacity.low is not None:
+        lines += ["cost      unknown: set instance_per_hour under [cost] in headgate.toml"]
+    if found.replicas is not None:
+        rate = f"{found.for_rate:,.6g} requests/s{' to each' if many > 1 else ''}"
+        lines += [f"machines  {_span(found.replicas, ',.0f', capacity)} for {rate}, {used}"]
+    _print(*lines, *(_settings(found.tuned) if found.tuned else ()))
+
+
+def _holds(found: Capacity) -> str:
+    if found.low is not None:
+        least = "" if found.high is not None else "at least "
+        return f"holds {least}{found.low:,.0f} requests/s"
+    if found.high is not None:
+        return f"fails even at {found.high:,.0f} requests/s"
+    return "nothing is known of its capacity"
+
+
+def _span(figure: Range, form: str, capacity: Capacity) -> str:
+    """A figure that falls as the capacity rises, and what it lies between."""
+    value, low, high = (format(each, form) for each in (figure.value, figure.low, figure.high))
+    if capacity.high is None:
+        return f"at most {high}"
+    return value if low == high else f"{value} ({low} to {high})"
+
+
+def _of(counts: tuple[int, int]) -> str:
+    return f"{counts[0]} of {counts[1]}"
+
+
+def _settings(found: Tuned) -> list[str]:
+    """The best settings, and where to write them."""
+    if found.gain is None or found.capacity is None:
+        tried = f"{len(found.tried)} tried" if found.tried else "there was no time to try any"
+        return [f"settings  nothing is better than {found.now}, beyond the noise ({tried})"]
+    gain = found.gain
+    span = f"{gain.low:.2f} to {gain.high:.2f}" if gain.high else f"{gain.low:.2f} upwards"
+    lines = [
+        f"settings  {found.best} answer {gain.times:.2f} times as much ({span}) as {found.now}",
+        f"  with them it {_holds(found.capacity)}; write into",
+    ]
+    for file, written in found.lines.items():
+        lines += [f"  {file}", *(f"    {line}" for line in written)]
+    return lines
 
 
 def running(found: Running) -> None:

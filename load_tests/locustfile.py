@@ -1,7 +1,7 @@
 """Traffic of real reference rows; no limits here, the gate has those.
 
 By hand, with Locust's web page:  locust -f load_tests/locustfile.py --host http://localhost:3000
-Under `headgate gate` it follows the plan that the gate hands over: open loop, every answer kept.
+Under `headgate gate` it carries out what the gate tells it: open loop, every answer kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from locust import FastHttpUser, constant_throughput, task
 
-from headgate.gate.plan import PLAN
+from headgate.gate.link import LOAD
 from headgate.predictor import Reference, read_manifest
 from headgate.predictor.rows import batch_to_rows
 
@@ -35,7 +35,7 @@ def requests() -> list[tuple[str, bytes]]:
     return found
 
 
-if PLAN in os.environ:
+if LOAD in os.environ:
     from headgate.gate.generator import PlannedLoad
 
     __all__ = ["PlannedLoad"]

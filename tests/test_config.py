@@ -39,7 +39,7 @@ def test_what_is_set_is_kept(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("[server]\nprot = 3000", ["server.prot: ", "3000", "did you mean port?", "host, port,"]),
-        ("[sever]", ["sever: ", "did you mean server?", "server, gate, rollout, store"]),
+        ("[sever]", ["sever: ", "did you mean server?", "server, gate, rollout, cost, store"]),
         ("[server]\nzzz = 1", ["server.zzz: ", "known: host"]),
         ('[server]\nport = "x"', ["server.port: ", "'x'", "expected int, got str"]),
         ("[server]\nport = 70000", ["server.port: ", "70000", "<= 65535"]),

@@ -1,54 +1,62 @@
-"""What the gate's load generator is told, and what it tells: files between two processes."""
+"""What the gate's load generators are told, and what they tell: the messages between processes."""
 
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
+from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from headgate.records import Record
 
-__all__ = [
-    "PLAN",
-    "TIMEOUT_S",
-    "Plan",
-    "Run",
-    "arrivals",
-    "read_plan",
-    "read_run",
-    "write_plan",
-    "write_run",
-]
+__all__ = ["TIMEOUT_S", "Ask", "Block", "Seen", "Target", "arrivals", "merge", "split"]
 
-PLAN = "HEADGATE_LOAD_PLAN"
-"""Environment variable that names the folder with the plan, and makes the generator follow it."""
 TIMEOUT_S = 10.0
 """How long one answer is waited for, seconds; later it is none."""
-_PLAN = "plan.msgpack"
-_RUN = "run.msgpack"
 
 
-class Plan(Record, frozen=True):
-    """Which requests to send, and when."""
+class Ask(Record, frozen=True):
+    """One request; always a POST of JSON."""
 
     path: str
-    bodies: tuple[bytes, ...]
-    """The different requests."""
+    body: bytes
+
+
+class Target(Record, frozen=True):
+    """Somebody to ask, and everything that it is asked."""
+
+    url: str
+    """``http://host:port``, and a path that those of the requests are appended to."""
+    asks: tuple[Ask, ...]
+    headers: tuple[tuple[str, str], ...] = ()
+    """Sent with each, beside the content type."""
+
+
+class Block(Record, frozen=True):
+    """Some seconds of load on one target."""
+
+    target: int
+    """Which one."""
     order: tuple[int, ...]
-    """Index into ``bodies`` for each request."""
+    """Index into the target's ``asks``: of each request, or, in closed loop, over and over."""
+    seconds: float
+    at_s: tuple[float, ...] | None = None
+    """Intended send time of each request, seconds from the start of the block, rising. None is
+    closed loop: whoever has an answer sends the next request."""
+    connections: int = 0
+    """How many send, in closed loop."""
+
+
+class Seen(Record, frozen=True):
+    """What came of a block: one entry a request, in the order of the intended send times."""
+
+    ask: tuple[int, ...]
+    """Index into the target's ``asks``."""
     at_s: tuple[float, ...]
-    """Intended send time of each request, seconds from the start, rising."""
-
-
-class Run(Record, frozen=True):
-    """What the generator did: one entry a request, in the order of the plan."""
-
+    """Intended send times; in closed loop the actual ones."""
     sent_s: tuple[float, ...]
-    """Actual send times, seconds from the start."""
+    """Actual send times, seconds from the start of the block."""
     done_s: tuple[float, ...]
     """When the last byte of the answer was there; infinite where there was none."""
     status: tuple[int, ...]
@@ -58,11 +66,13 @@ class Run(Record, frozen=True):
     answers: tuple[bytes, ...]
     """The different bodies; for requests without an answer, why, in words."""
     cpu: float
-    """Share of one core that the generator used while it sent."""
+    """Share of one core that the busiest generator used while it sent."""
 
 
-def arrivals(rate: float, duration_s: float, seed: int) -> npt.NDArray[np.float64]:
-    """Poisson arrivals: rising times in ``[0, duration_s)``, seconds, ``rate`` a second.
+def arrivals(
+    rates: Sequence[tuple[float, float]], random: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """Poisson arrivals: rising times, seconds, for each ``(rate, seconds)`` one after the other.
 
     Open loop: they do not wait for answers, as people do not, so a slow server builds up a
     queue instead of a quieter load (B. Schroeder, A. Wierman and M. Harchol-Balter, "Open versus
@@ -70,33 +80,71 @@ def arrivals(rate: float, duration_s: float, seed: int) -> npt.NDArray[np.float6
     the times uniform (J. F. C. Kingman, "Poisson Processes", 1993, section 2.4): so a run never
     offers less than ``rate``, nor fewer requests than asked for, by chance.
     """
-    count = math.ceil(rate * duration_s - 1e-9)
-    times: npt.NDArray[np.float64] = np.sort(
-        np.random.default_rng(seed).uniform(0.0, duration_s, count)
+    parts, begin = [np.empty(0)], 0.0
+    for rate, seconds in rates:
+        count = math.ceil(rate * seconds - 1e-9)
+        parts.append(np.sort(random.uniform(begin, begin + seconds, count)))
+        begin += seconds
+    return np.concatenate(parts)
+
+
+def split(block: Block, generators: int) -> list[Block]:
+    """Shares of a block, each to be sent by a generator of its own."""
+    if block.at_s is None:
+        least, more = divmod(block.connections, generators)
+        counts = [least + (index < more) for index in range(generators)]
+        length = max(1, len(block.order))
+        turned = [index * length // generators for index in range(generators)]
+        return [
+            _replace(block, connections=count, order=block.order[turn:] + block.order[:turn])
+            for count, turn in zip(counts, turned, strict=True)
+        ]
+    return [
+        _replace(block, order=block.order[index::generators], at_s=block.at_s[index::generators])
+        for index in range(generators)
+    ]
+
+
+def merge(shares: Sequence[Seen]) -> Seen:
+    """What came of a block that several generators shared."""
+    if len(shares) == 1:
+        return shares[0]
+    place = np.argsort(np.concatenate([share.at_s for share in shares]), kind="stable").tolist()
+    starts = np.cumsum([0] + [len(share.answers) for share in shares]).tolist()
+    answer = [
+        start + index
+        for start, share in zip(starts, shares, strict=False)
+        for index in share.answer
+    ]
+
+    def joined(name: str) -> list[float]:
+        return [value for share in shares for value in getattr(share, name)]
+
+    columns = {
+        name: tuple(values[index] for index in place)
+        for name, values in {
+            "answer": answer,
+            **{name: joined(name) for name in ("ask", "at_s", "sent_s", "done_s", "status")},
+        }.items()
+    }
+    return Seen(
+        **columns,
+        answers=tuple(body for share in shares for body in share.answers),
+        cpu=max(share.cpu for share in shares),
     )
-    return times
 
 
-def write_plan(folder: Path, plan: Plan) -> None:
-    """Write it where :func:`read_plan` finds it."""
-    (folder / _PLAN).write_bytes(msgspec.msgpack.encode(plan))
-
-
-def read_plan(folder: Path) -> Plan:
-    """The plan in the folder."""
-    return msgspec.msgpack.decode((folder / _PLAN).read_bytes(), type=Plan)
-
-
-def write_run(folder: Path, run: Run) -> None:
-    """Write it, complete or not at all."""
-    partial = folder / "run.partial"
-    with partial.open("wb") as file:
-        file.write(msgspec.msgpack.encode(run))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(folder / _RUN)
-
-
-def read_run(folder: Path) -> Run:
-    """What the generator wrote; raises FileNotFoundError where it did not get that far."""
-    return msgspec.msgpack.decode((folder / _RUN).read_bytes(), type=Run)
+def _replace(
+    block: Block,
+    *,
+    order: tuple[int, ...],
+    at_s: tuple[float, ...] | None = None,
+    connections: int = 0,
+) -> Block:
+    return Block(
+        target=block.target,
+        order=order,
+        seconds=block.seconds,
+        at_s=at_s,
+        connections=connections,
+    )

@@ -173,13 +173,23 @@ class Bundle:
             self.notify(line)
 
     def launch(
-        self, bento: Path, release: Release, *, port: int, grpc_port: int | None, log: Path
+        self,
+        bento: Path,
+        release: Release,
+        *,
+        port: int,
+        grpc_port: int | None,
+        log: Path,
+        server: settings.ServerConfig | None = None,
     ) -> ServerProcess:
-        """Start a server for the Bento; port 0 takes a free one, no ``grpc_port`` means no gRPC."""
+        """Start a server for the Bento; port 0 takes a free one, no ``grpc_port`` means no gRPC.
+
+        ``server`` stands for other settings than the bundle's.
+        """
         from headgate.serving import launcher
 
         log.parent.mkdir(parents=True, exist_ok=True)
-        server = self.config.server
+        server = server or self.config.server
         return launcher.start(
             bento,
             host=server.host,

@@ -1,47 +1,45 @@
-"""Release → samples → verdict."""
+"""Release → evidence → verdict."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
-from itertools import chain, repeat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from headgate import packaging
-from headgate.errors import GateError, ServingError
+from headgate.errors import GateError, HeadgateError, ServingError
 from headgate.pipeline.bundle import Bundle, read_rooms
-from headgate.records import Check, EventKind, ModelRef, Outcome, Release, Samples, Verdict
+from headgate.records import Check, EventKind, Evidence, Outcome, Release, Verdict
 
 if TYPE_CHECKING:
-    from headgate.config import LoadProfile, SloConfig
+    from headgate.config import LoadProfile
+    from headgate.gate import Asked, Subject, Trial
     from headgate.serving.launcher import ServerProcess
 
-__all__ = ["gate"]
+__all__ = ["demanded", "gate"]
 
 _STARTS = 3
+_ALONE = "Judged absolutely only: "
 
 
 def gate(bundle: Bundle, release: Release, profile: str | None = None) -> Verdict:
-    """Load the release's Bento, judge it, and append the verdict to the history."""
+    """Load the release's Bento, judge it, and append the verdict to the history.
+
+    Under ``profile``; None stands for all that its models demand, else for the one of ``[gate]``.
+    """
     from headgate import gate as room
 
-    profile = bundle.profile(profile)
+    profiles = (profile,) if profile else demanded(bundle, release) or (bundle.profile(None),)
     bundle.registry.events()  # an unreachable registry is found before the load, not after
-    try:
-        checks = tuple(_checks(bundle, release, profile))
-    except GateError as error:
-        checks = (_about_all("measurement", Outcome.INCONCLUSIVE, str(error)),)
+    found = _Gate(bundle, release, profiles)
+    for name in profiles:
+        found.run(name, prefix=f"{name}/" if len(profiles) > 1 else "")
     at = dt.datetime.now(dt.UTC)
-    verdict = room.conclude(release, checks, profile, at)
-    reports = {
-        "verdict.json": msgspec.json.format(msgspec.json.encode(verdict)),
-        "report.md": room.markdown(verdict).encode(),
-    }
+    verdict = room.conclude(release, found.checks, ", ".join(profiles), at, note=found.note)
+    reports = room.reports(verdict, found.shown.evidence, found.shown.course)
     folder = bundle.home / "reports" / f"{release.tag.replace(':', '-')}-{at:%Y%m%dT%H%M%SZ}"
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in reports.items():
@@ -54,26 +52,169 @@ def gate(bundle: Bundle, release: Release, profile: str | None = None) -> Verdic
     return verdict
 
 
-def _checks(bundle: Bundle, release: Release, profile: str) -> Iterator[Check]:
-    """Start the release on a port of its own and load all its models at once, as users will."""
-    from headgate import gate as room
+def demanded(bundle: Bundle, release: Release) -> tuple[str, ...]:
+    """The load profiles that the release's models demand.
 
+    Raises InputError for one that is not defined.
+    """
     rooms = read_rooms(packaging.bento_path(bundle.store, release.tag) / "src")
-    slos = {ref.name: rooms[ref.name].config.slo for ref in release.models}
-    plan = bundle.config.gate.profiles[profile]
-    try:
-        with _started(bundle, release, min(slo.max_load_s for slo in slos.values())) as server:
-            samples = _load(bundle, release, profile, server, slos)
-    except ServingError as error:
-        yield _about_all("serving", Outcome.FAIL, f"The release did not serve: {error}")
-        return
-    late_ms = bundle.config.gate.max_generator_lateness_ms
-    for each in samples:
-        yield from room.judge(each, slos[each.model], plan, max_generator_lateness_ms=late_ms)
+    names = [name for ref in release.models for name in rooms[ref.name].config.gate.profiles]
+    return tuple(bundle.profile(name) for name in dict.fromkeys(names))
+
+
+class _Gate:
+    """One release before the gate: what was found under one profile after the other."""
+
+    def __init__(self, bundle: Bundle, release: Release, profiles: Sequence[str]) -> None:
+        from headgate.gate import Trial
+
+        self.bundle = bundle
+        self.release = release
+        self.profiles = profiles
+        rooms = read_rooms(packaging.bento_path(bundle.store, release.tag) / "src")
+        self.slos = {ref.name: rooms[ref.name].config.slo for ref in release.models}
+        self.demands = {ref.name: rooms[ref.name].config.gate for ref in release.models}
+        self.checks: list[Check] = []
+        self.note = ""
+        self.shown = Trial()
+        """What the report shows: the trial that compared, else the first."""
+
+    def run(self, name: str, prefix: str) -> None:
+        """Judge under one profile; the checks are named with ``prefix``."""
+        from headgate import gate as room
+
+        profile = self.bundle.config.gate.profiles[name]
+        trial = room.Trial()
+        try:
+            self._try(name, profile, trial)
+        except ServingError as error:
+            reason = f"The release did not serve: {error}"
+            trial.checks = (_about_all("serving", Outcome.FAIL, reason),)
+        except GateError as error:
+            trial.checks = (room.not_measured(error),)
+        replace = msgspec.structs.replace
+        self.checks += [replace(check, name=prefix + check.name) for check in trial.checks]
+        if self.shown.evidence is None or (trial.evidence and trial.evidence.champion):
+            self.shown = trial
+
+    def _try(self, name: str, profile: LoadProfile, trial: Trial) -> None:
+        """Load until every check is decided or the budget is spent."""
+        from headgate import gate as room
+
+        config = self.bundle.config.gate
+        with ExitStack() as stack:
+            candidate, champion = self._subjects(profile, stack)
+            beside = f" beside {champion.release}" if champion else ""
+            shown = f"{name}, {_length(profile)}"
+            self.bundle.notify(f"loading {', '.join(self.slos)}{beside} ({shown})")
+            seen = room.measure(
+                candidate,
+                champion,
+                profile,
+                workdir=self.bundle.home / "run",
+                locustfile=self.bundle.root / "load_tests" / "locustfile.py",
+                listen=config.listen,
+                progress=self.bundle.notify,
+            )
+            trial.follow(
+                seen,
+                lambda evidence: (
+                    *room.judge(
+                        evidence,
+                        self.slos,
+                        self.demands,
+                        profile,
+                        max_generator_lateness_ms=config.max_generator_lateness_ms,
+                    ),
+                    # What no measurement can decide is told once, and prolongs nothing.
+                    *(check for check in self._cost(evidence) if check.samples),
+                ),
+            )
+        if trial.evidence is not None:
+            trial.checks += tuple(each for each in self._cost(trial.evidence) if not each.samples)
+
+    def _cost(self, evidence: Evidence) -> tuple[Check, ...]:
+        """What predictions cost; left to another of the profiles where only that measures it."""
+        from headgate import gate as room
+
+        config = self.bundle.config
+        others = (config.gate.profiles[name] for name in self.profiles)
+        saturated = any(each.saturate_s > 0 and each.shape == "steady" for each in others)
+        if saturated and evidence.candidate.saturation is None:
+            return ()
+        check = room.cost_check(evidence, config.cost, self.demands)
+        return (check,) if check else ()
+
+    def _subjects(self, profile: LoadProfile, stack: ExitStack) -> tuple[Subject, Subject | None]:
+        """The release, and what is live where the profile compares; both served while it lasts."""
+        limit_s = min(slo.max_load_s for slo in self.slos.values())
+        server = stack.enter_context(_started(self.bundle, self.release, limit_s, "gate"))
+        candidate = _subject(self.release, server, self._asked(self.release, profile, {}))
+        if not profile.compare or profile.shape != "steady":
+            return candidate, None
+        champion, why = self._champion()
+        if champion is None:
+            self.note = _ALONE + why
+            return candidate, None
+        mine = {asked.model: asked for asked in candidate.asked}
+        asked = self._asked(champion, profile, mine)
+        if not asked:
+            self.note = f"{_ALONE}{champion.tag}, which is live, serves none of these models."
+            return candidate, None
+        server = stack.enter_context(_champion_started(self.bundle, champion))
+        return candidate, _subject(champion, server, asked, champion=True)
+
+    def _champion(self) -> tuple[Release | None, str]:
+        """What is live, or why nothing can be compared with."""
+        live = self.bundle.state().live
+        if live is None:
+            return None, "nothing is live yet to compare with."
+        if live.digest == self.release.digest:
+            return None, "it is what is live."
+        try:
+            found = packaging.read_release(packaging.bento_path(self.bundle.store, live.tag))
+        except (HeadgateError, OSError):
+            found = None
+        if found is None or found.digest != live.digest:
+            return None, f"{live.tag}, which is live, is not on this machine as it was built."
+        return live, ""
+
+    def _asked(
+        self, release: Release, profile: LoadProfile, beside: Mapping[str, Asked]
+    ) -> tuple[Asked, ...]:
+        """What each model of a release is asked; with ``beside``, the same where it can be."""
+        from headgate import gate as room
+        from headgate.predictor import read_manifest
+
+        source = packaging.bento_path(self.bundle.store, release.tag) / "src"
+        found = []
+        for ref in release.models:
+            if beside and ref.name not in beside:
+                continue
+            manifest = read_manifest(source / packaging.BUNDLE / ref.name)
+            other = beside[ref.name].answers if beside else None
+            if isinstance(other, room.ModelAnswers) and other.signature == manifest.signature:
+                reference, own = other.reference, False
+            else:
+                reference = packaging.reference_of(self.bundle.fetch(ref), manifest)
+                own = True
+            found.append(
+                room.ask_model(
+                    ref.name,
+                    reference,
+                    manifest.signature,
+                    rate=max(profile.rate, self.slos[ref.name].min_rps),
+                    rows=profile.rows,
+                    release=release.tag,
+                    tolerance=manifest.tolerance,
+                    own=own,
+                )
+            )
+        return tuple(found)
 
 
 @contextmanager
-def _started(bundle: Bundle, release: Release, limit_s: float) -> Iterator[ServerProcess]:
+def _started(bundle: Bundle, release: Release, limit_s: float, log: str) -> Iterator[ServerProcess]:
     """A ready server of the release, started anew while that takes longer than ``limit_s``.
 
     At most three times: a busy machine delays a start, but nothing makes one too quick.
@@ -86,7 +227,7 @@ def _started(bundle: Bundle, release: Release, limit_s: float) -> Iterator[Serve
             release,
             port=0,
             grpc_port=None if bundle.config.server.grpc is None else 0,
-            log=bundle.home / "logs" / "gate.log",
+            log=bundle.home / "logs" / f"{log}.log",
         )
         try:
             server.wait_ready(bundle.config.server.ready_timeout_s)
@@ -98,63 +239,49 @@ def _started(bundle: Bundle, release: Release, limit_s: float) -> Iterator[Serve
         bundle.notify(f"  ready after {server.load_time_s:.1f} s: once more, to be sure")
 
 
-def _load(
-    bundle: Bundle,
-    release: Release,
-    profile: str,
-    server: ServerProcess,
-    slos: Mapping[str, SloConfig],
-) -> list[Samples]:
-    """Each model's samples, of one load on all of them."""
-    plan = bundle.config.gate.profiles[profile]
-    shown = f"{profile}, {plan.warmup_s + plan.duration_s:g} s"
-    bundle.notify(f"loading {', '.join(slos)} ({shown})")
-    # One progress is enough for a person.
-    tell = chain([bundle.notify], repeat(_say_nothing))
-    loads = [
-        _one_load(bundle, release, ref, server, plan, slo=slos[ref.name], progress=say)
-        for ref, say in zip(release.models, tell, strict=False)
-    ]
-    with ThreadPoolExecutor(len(loads)) as pool:
-        runs = [pool.submit(load) for load in loads]
-    return [run.result() for run in runs]
+@contextmanager
+def _champion_started(bundle: Bundle, champion: Release) -> Iterator[ServerProcess]:
+    """A ready server of what is live; that it does not serve is nothing against the candidate."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(_started(bundle, champion, float("inf"), "gate-champion"))
+        except ServingError as error:
+            raise GateError(f"the champion did not serve: {error}", where=champion.tag) from None
+        yield server
 
 
-def _one_load(
-    bundle: Bundle,
+def _subject(
     release: Release,
-    ref: ModelRef,
     server: ServerProcess,
-    plan: LoadProfile,
+    asked: Sequence[Asked],
     *,
-    slo: SloConfig,
-    progress: Callable[[str], None],
-) -> Callable[[], Samples]:
-    """What is needed to load one model, all read; calling it loads."""
+    champion: bool = False,
+) -> Subject:
+    """A release that is served, ready to be loaded."""
     from headgate import gate as room
-    from headgate.predictor import read_manifest
 
-    source = packaging.bento_path(bundle.store, release.tag) / "src"
-    manifest = read_manifest(source / packaging.BUNDLE / ref.name)
-    return partial(
-        room.measure,
-        f"http://{server.address}",
-        ref.name,
-        packaging.reference_of(bundle.fetch(ref), manifest),
-        manifest.signature,
-        plan,
-        rate=max(plan.rate, slo.min_rps),
+    def watch() -> float | None:
+        if server.alive:
+            return server.memory_mb()
+        crash = server.failure("it ended under load")
+        if champion:
+            raise GateError(f"the champion: {crash}", where=release.tag)
+        raise crash
+
+    return room.Subject(
         release=release.tag,
-        tolerance=manifest.tolerance,
+        url=f"http://{server.address}",
+        asked=tuple(asked),
         load_time_s=server.load_time_s,
-        locustfile=bundle.root / "load_tests" / "locustfile.py",
-        workdir=bundle.home / "run",
-        progress=progress,
+        watch=watch,
     )
 
 
-def _say_nothing(_: str) -> None:
-    pass
+def _length(profile: LoadProfile) -> str:
+    whole_s = profile.warmup_s + profile.duration_s
+    if profile.budget_s > whole_s:
+        return f"{whole_s:g} to {profile.budget_s:g} s"
+    return f"{whole_s:g} s"
 
 
 def _about_all(name: str, outcome: Outcome, reason: str) -> Check:

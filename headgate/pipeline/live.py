@@ -13,6 +13,7 @@ import msgspec
 from headgate import packaging, rollout
 from headgate.errors import ArtifactError, InputError, PackagingError, RolloutError, ServingError
 from headgate.pipeline.bundle import Bundle
+from headgate.pipeline.judging import demanded
 from headgate.pipeline.make import find
 from headgate.predictor import read_manifest
 from headgate.records import EventKind, ModelRef, Record, Release, RolloutState, Verdict
@@ -62,7 +63,11 @@ def promote(bundle: Bundle, release: Release, why: str) -> rollout.Running:
     """
     state = bundle.state()
     verdict = rollout.passing_verdict(
-        state, release, now=dt.datetime.now(dt.UTC), max_age=bundle.max_verdict_age
+        state,
+        release,
+        now=dt.datetime.now(dt.UTC),
+        max_age=bundle.max_verdict_age,
+        profiles=demanded(bundle, release),
     )
     bundle.check_port()
     if not _is_live(bundle, state, release):

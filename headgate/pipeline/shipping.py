@@ -6,7 +6,7 @@ import datetime as dt
 
 from headgate import rollout
 from headgate.pipeline.bundle import Bundle
-from headgate.pipeline.judging import gate
+from headgate.pipeline.judging import demanded, gate
 from headgate.pipeline.live import promote, up
 from headgate.pipeline.make import build, lock, pick, train
 from headgate.records import Outcome, Record, Release, RolloutState, Verdict
@@ -33,7 +33,8 @@ class Shipped(Record, frozen=True):
 
 def ship(bundle: Bundle, profile: str | None = None) -> Shipped:
     """Train what has no version, build, gate and promote; without a pass, all stays as it was."""
-    profile = bundle.profile(profile)
+    if profile is not None:
+        bundle.profile(profile)
     bundle.check_port()
     _pin(bundle)
     release = build(bundle).release
@@ -42,7 +43,7 @@ def ship(bundle: Bundle, profile: str | None = None) -> Shipped:
     verdict = state.verdicts.get(release.digest)
     # What is live keeps a pass, however old.
     settled = verdict is not None and (
-        verdict.outcome is Outcome.PASS if live else _is_valid(bundle, verdict)
+        verdict.outcome is Outcome.PASS if live else _is_valid(bundle, release, verdict)
     )
     judged = verdict is None or not settled
     if verdict is None or not settled:
@@ -82,9 +83,11 @@ def _pin(bundle: Bundle) -> None:
         lock(bundle, [*kept, *missing])
 
 
-def _is_valid(bundle: Bundle, verdict: Verdict) -> bool:
+def _is_valid(bundle: Bundle, release: Release, verdict: Verdict) -> bool:
     now = dt.datetime.now(dt.UTC)
-    return rollout.is_valid(verdict, now=now, max_age=bundle.max_verdict_age)
+    return rollout.is_valid(
+        verdict, now=now, max_age=bundle.max_verdict_age, profiles=demanded(bundle, release)
+    )
 
 
 def _stay(bundle: Bundle, state: RolloutState) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from headgate.errors import InputError, RolloutError, VerdictRequiredError
 from headgate.records import Event, EventKind, Outcome, Release, RolloutState, Verdict
@@ -37,19 +37,34 @@ def replay(events: Iterable[Event]) -> RolloutState:
     )
 
 
-def is_valid(verdict: Verdict, *, now: dt.datetime, max_age: dt.timedelta) -> bool:
-    """Whether the verdict still lets its release have traffic."""
-    return verdict.outcome is Outcome.PASS and now - verdict.at <= max_age
+def is_valid(
+    verdict: Verdict,
+    *,
+    now: dt.datetime,
+    max_age: dt.timedelta,
+    profiles: Collection[str] = (),
+) -> bool:
+    """Whether the verdict still lets its release have traffic, and was reached under ``profiles``."""
+    return (
+        verdict.outcome is Outcome.PASS
+        and now - verdict.at <= max_age
+        and not _not_tried(verdict, profiles)
+    )
 
 
 def passing_verdict(
-    state: RolloutState, release: Release, *, now: dt.datetime, max_age: dt.timedelta
+    state: RolloutState,
+    release: Release,
+    *,
+    now: dt.datetime,
+    max_age: dt.timedelta,
+    profiles: Collection[str] = (),
 ) -> Verdict:
     """The verdict that lets ``release`` have traffic.
 
     Raises:
-        VerdictRequiredError: there is none for this digest, it did not pass, or it is
-            older than ``max_age``.
+        VerdictRequiredError: there is none for this digest, it did not pass, it is older than
+            ``max_age``, or was not reached under all of ``profiles``.
     """
     verdict = state.verdicts.get(release.digest)
     remedy = f"run `headgate gate {release.tag}`"
@@ -61,6 +76,13 @@ def passing_verdict(
             where=release.tag,
             remedy=f"mend what the report shows, then {remedy}",
         )
+    if missing := _not_tried(verdict, profiles):
+        raise VerdictRequiredError(
+            f"its verdict is of the load profile {verdict.profile}, and its models demand "
+            f"{', '.join(missing)} too",
+            where=release.tag,
+            remedy=remedy,
+        )
     if not is_valid(verdict, now=now, max_age=max_age):
         hours = max_age.total_seconds() / 3600
         raise VerdictRequiredError(
@@ -69,6 +91,11 @@ def passing_verdict(
             remedy=remedy,
         )
     return verdict
+
+
+def _not_tried(verdict: Verdict, profiles: Collection[str]) -> list[str]:
+    tried = verdict.profile.split(", ")
+    return [name for name in profiles if name not in tried]
 
 
 def rollback_target(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-__all__ = ["beta_cdf", "clopper_pearson"]
+__all__ = ["beta_cdf", "beta_quantile", "clopper_pearson"]
 
 _HALVINGS = 60
 """Of an interval of length 1: more than a float can tell apart."""
@@ -31,11 +31,16 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tu
     low, high = 0.0, 1.0
     if successes:
         # The proportion at which so many successes, or more, have probability `tail`.
-        low = _root(lambda p: beta_cdf(p, successes, misses + 1) - tail)
+        low = beta_quantile(tail, successes, misses + 1)
     if misses:
         # The proportion at which so many, or fewer, have.
-        high = _root(lambda p: beta_cdf(p, successes + 1, misses) - (1 - tail))
+        high = beta_quantile(1 - tail, successes + 1, misses)
     return low, high
+
+
+def beta_quantile(p: float, a: float, b: float) -> float:
+    """Where :func:`beta_cdf` is ``p``."""
+    return _root(lambda x: beta_cdf(x, a, b) - p)
 
 
 def beta_cdf(x: float, a: float, b: float) -> float:

@@ -6,11 +6,13 @@ import contextlib
 import itertools
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,9 @@ def reference() -> Reference:
                 [answer["probabilities"] for answer in answers], dtype=np.float32
             ),
         },
+        labels=np.array(
+            ["late" if speed % 3 else "on time" for speed in range(ROWS)], dtype=object
+        ),
         task="classification",
         classes=SIGNATURE.classes,
     )
@@ -81,17 +86,58 @@ class Server:
     stall_s: float = 0.0
     cut: bool = False
     """Whether it hangs up in the middle of each answer."""
+    raw: bytes = b""
+    """What it says instead of any answer."""
+    silent: bool = False
+    """Whether it takes requests and never answers."""
+    at_once: int = 10_000
+    """How many requests it works at; others wait."""
+    idle_s: float | None = None
+    """After which it closes a connection that nothing comes on."""
+    said: dict[str, str] = field(default_factory=dict)
+    """Headers of each answer."""
+    tls: Path | None = None
+    """File with a key and a certificate."""
+    host: str = "127.0.0.1"
     seen: list[float] = field(default_factory=list)
     """When each request arrived."""
     rows: list[list[dict[str, Any]]] = field(default_factory=list)
     """What each request held."""
+    bodies: list[bytes] = field(default_factory=list)
     paths: set[str] = field(default_factory=set)
+    headers: set[tuple[str, str]] = field(default_factory=set)
+    """Every header that came."""
     url: str = ""
     connections: list[socket.socket] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     turn: threading.Lock = field(default_factory=threading.Lock)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.places = threading.BoundedSemaphore(self.at_once)
+
+    def listens(self, listener: ThreadingHTTPServer) -> None:
+        if self.tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.tls)
+            listener.socket = context.wrap_socket(
+                listener.socket, server_side=True, do_handshake_on_connect=False
+            )
+        place = f"[{self.host}]" if ":" in self.host else self.host
+        self.url = f"{'https' if self.tls else 'http'}://{place}:{listener.server_port}"
+
+    def work(self, number: int) -> None:
+        """What takes time."""
+        with self.turn:
+            if number == self.stalls_at:
+                time.sleep(self.stall_s)
+        if self.silent:
+            self.ended.wait()
+        with self.places:
+            time.sleep(self.delay_s)
 
     def die(self, listener: ThreadingHTTPServer) -> None:
+        self.ended.set()
         listener.shutdown()
         listener.server_close()
         for connection in self.connections:
@@ -108,6 +154,7 @@ def serving(**how: Any) -> Iterator[Server]:
         protocol_version = "HTTP/1.1"
         wbufsize = -1  # head and body in one packet
         disable_nagle_algorithm = True
+        timeout = server.idle_s
 
         def setup(self) -> None:
             super().setup()
@@ -116,21 +163,26 @@ def serving(**how: Any) -> Iterator[Server]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             server.seen.append(time.perf_counter())
+            server.bodies.append(body)
             server.paths.add(self.path)
+            server.headers |= {(name.lower(), value) for name, value in self.headers.items()}
             number = next(server.numbers)
             if server.dies_after is not None and number > server.dies_after:
                 if number == server.dies_after + 1:
                     server.die(listener)
                 self.close_connection = True
                 return
-            with server.turn:
-                if number == server.stalls_at:
-                    time.sleep(server.stall_s)
-            time.sleep(server.delay_s)
+            server.work(number)
+            if server.raw:
+                self.wfile.write(server.raw)
+                self.close_connection = True
+                return
             rows = json.loads(body)["instances"]
             server.rows.append(rows)
             status, answer = server.answer(rows)
             self.send_response(status)
+            for name, value in server.said.items():
+                self.send_header(name, value)
             self.send_header("content-length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer[: len(answer) // 2] if server.cut else answer)
@@ -146,12 +198,13 @@ def serving(**how: Any) -> Iterator[Server]:
     class Listener(ThreadingHTTPServer):
         daemon_threads = True
         request_queue_size = 512
+        address_family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
 
         def handle_error(self, *args: Any) -> None:
             pass  # a generator that goes away resets its connections
 
-    listener = Listener(("127.0.0.1", 0), Handler)
-    server.url = f"http://127.0.0.1:{listener.server_port}"
+    listener = Listener((server.host, 0), Handler)
+    server.listens(listener)
     thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

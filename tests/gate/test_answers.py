@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from gate.server import SIGNATURE, predict, reference
 
-from headgate.gate.answers import Compared, compare
-from headgate.gate.plan import Run
+from headgate.gate.answers import Compared, ModelAnswers, compare_quality
 from headgate.predictor import Field, Reference, Signature
 from headgate.predictor.rows import batch_to_rows
 
@@ -29,18 +29,30 @@ def compared(
     signature: Signature = SIGNATURE,
 ) -> Compared:
     """What becomes of answers of a status and a body to requests of some rows."""
-    bodies = tuple(dict.fromkeys(body for _, body, _ in answers))
-    count = len(answers)
-    run = Run(
-        sent_s=(0.0,) * count,
-        done_s=(0.1,) * count,
-        status=tuple(status for status, _, _ in answers),
-        answer=tuple(bodies.index(body) for _, body, _ in answers),
-        answers=bodies,
-        cpu=0.1,
+    groups = list(dict.fromkeys(tuple(wanted) for _, _, wanted in answers))
+    judge = answering(*groups, known=known, signature=signature)
+    return judge.compare(
+        [groups.index(tuple(wanted)) for _, _, wanted in answers],
+        [status for status, _, _ in answers],
+        [body for _, body, _ in answers],
     )
-    rows = [np.array(wanted) for _, _, wanted in answers]
-    return compare(run, rows, known, signature, tolerance=1e-5, release="r:1")
+
+
+def answering(
+    *groups: Sequence[int],
+    known: Reference = KNOWN,
+    signature: Signature = SIGNATURE,
+    own: bool = True,
+) -> ModelAnswers:
+    """Who knows the answers to requests of those rows."""
+    return ModelAnswers(
+        [np.array(rows, dtype=np.int64) for rows in groups],
+        known,
+        signature,
+        tolerance=1e-5,
+        release="r:1",
+        own=own,
+    )
 
 
 def only(status: int, body: bytes, rows: list[int]) -> tuple[bool, bool, str]:
@@ -218,15 +230,145 @@ def test_every_request_is_judged_by_what_it_asked() -> None:
     assert found.matched.tolist() == [True, False, False, False, False, False, True]
     assert found.ok.tolist() == [True, True, False, False, False, False, True]
     # A status is one cause, whatever each answer says.
-    assert found.errors(np.ones(7, dtype=bool)) == {
+    assert found.errors == {
         "HTTP 500 (first)": 2,
         "HTTP 503": 1,
         "connection refused": 1,
     }
-    assert found.errors(np.arange(7) > 4) == {"connection refused": 1}
 
 
 def test_no_requests() -> None:
     found = compared()
     assert len(found.ok) == len(found.matched) == len(found.cause) == 0
-    assert found.errors(np.zeros(0, dtype=bool)) == {}
+    assert found.errors == {}
+    assert found.ok.dtype == found.matched.dtype == np.bool_
+
+
+def test_answers_that_differ_are_not_all_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of a server that puts the time into each."""
+    monkeypatch.setattr("headgate.gate.answers._REMEMBERED", 4)
+    judge = answering([5])
+    bodies = [right(5) + b" " * number for number in range(50)] + [right(6), right(5)]
+    found = judge.compare([0] * 52, [200] * 52, bodies)
+    assert found.matched.tolist() == [True] * 50 + [False, True]
+    assert len(judge._known) <= 4
+
+
+def test_the_share_of_labels_predicted() -> None:
+    """Of the rows that were asked for; those that nobody predicted say nothing."""
+    assert KNOWN.labels is not None
+    groups = [[row] for row in range(1, 8)]
+    judge = answering(*groups)
+    judge.compare(range(7), [200] * 6 + [500], [right(row) for row in range(1, 8)])
+    scores = judge.scores()
+    assert np.flatnonzero(np.isfinite(scores)).tolist() == [1, 2, 3, 4, 5, 6]
+    expected = [predict(SENT[row])["label"] == KNOWN.labels[row] for row in range(1, 7)]
+    assert scores[1:7].tolist() == [float(right) for right in expected]
+    quality = compare_quality("m", judge, None)
+    assert quality is not None
+    assert (quality.model, quality.metric) == ("m", "accuracy")
+    assert quality.candidate.tolist() == scores[1:7].tolist()
+    assert quality.champion is None
+
+
+def test_the_champions_predictions_of_the_same_rows() -> None:
+    """Of another model's reference any prediction is right, but it has its score."""
+    groups = [[1, 2], [3], [4]]
+    mine, theirs = answering(*groups), answering(*groups, own=False)
+    mine.compare([0, 1], [200, 200], [right(1, 2), right(3)])
+    found = theirs.compare(
+        [0, 2, 1], [200, 200, 200], [right(1, 2, label="late"), right(4), b"nonsense"]
+    )
+    assert found.ok.tolist() == found.matched.tolist() == [True, True, False]
+    quality = compare_quality("m", mine, theirs)
+    assert quality is not None
+    assert quality.champion is not None
+    # Rows 1 and 2 alone were predicted by both; 1 is late and 2 is late.
+    assert KNOWN.labels is not None
+    assert KNOWN.labels[[1, 2]].tolist() == ["late", "late"]
+    assert quality.candidate.tolist() == [0.0, 0.0]
+    assert quality.champion.tolist() == [1.0, 1.0]
+
+
+def test_a_champion_that_has_predicted_nothing_is_none() -> None:
+    mine, theirs = answering([1]), answering([1], own=False)
+    mine.compare([0], [200], [right(1)])
+    theirs.compare([0], [503], [b""])
+    quality = compare_quality("m", mine, theirs)
+    assert quality is not None
+    assert quality.champion is None
+    assert compare_quality("m", theirs, mine) is None
+
+
+def test_the_first_prediction_of_a_row_counts() -> None:
+    judge = answering([1], [1, 2])
+    judge.compare([0, 1], [200, 200], [right(1, label="late"), right(1, 2)])
+    assert judge.scores()[1] == 1
+
+
+REGRESSION = Signature(
+    inputs=SIGNATURE.inputs, outputs=(Field(name="prediction", dtype="float32"),), task="regression"
+)
+
+
+def predicting(labels: Any, signature: Signature = REGRESSION) -> ModelAnswers:
+    known = Reference(
+        inputs=KNOWN.inputs,
+        outputs={signature.outputs[0].name: np.zeros(KNOWN.rows, dtype=np.float32)},
+        labels=labels,
+        task="regression",
+    )
+    return answering([0, 1, 2, 3], known=known, signature=signature)
+
+
+def test_the_absolute_error_of_numbers() -> None:
+    labels = np.zeros(KNOWN.rows)
+    labels[:4] = 1.0, -1.0, np.nan, 0.5
+    judge = predicting(labels)
+    judge.compare([0], [200], [b'{"predictions": [1.5, 1, 1, null]}'])
+    quality = compare_quality("m", judge, None)
+    assert quality is not None
+    assert quality.metric == "mean absolute error"
+    # The third has no truth and the fourth no prediction.
+    assert quality.candidate.tolist() == [0.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "signature"),
+    [
+        (None, REGRESSION),
+        (np.zeros((KNOWN.rows, 2)), REGRESSION),
+        (np.array([None] * KNOWN.rows, dtype=object), REGRESSION),
+        (
+            np.zeros(KNOWN.rows),
+            Signature(
+                inputs=SIGNATURE.inputs,
+                outputs=(Field(name="y", dtype="float32"),),
+                task="regression",
+            ),
+        ),
+    ],
+    ids=["no labels", "labels of two columns", "empty labels", "another output"],
+)
+def test_nothing_to_compare_with(labels: Any, signature: Signature) -> None:
+    judge = predicting(labels, signature)
+    found = judge.compare([0], [200], [b'{"predictions": [0, 0, 0, 0]}'])
+    assert found.matched.all()
+    assert compare_quality("m", judge, None) is None
+
+
+def test_several_numbers_a_row_have_no_error() -> None:
+    signature = Signature(
+        inputs=SIGNATURE.inputs,
+        outputs=(Field(name="prediction", dtype="float32", shape=(2,)),),
+        task="regression",
+    )
+    known = Reference(
+        inputs=KNOWN.inputs,
+        outputs={"prediction": np.zeros((KNOWN.rows, 2), dtype=np.float32)},
+        labels=np.zeros(KNOWN.rows),
+        task="regression",
+    )
+    judge = answering([0], known=known, signature=signature)
+    assert judge.compare([0], [200], [b'{"predictions": [[0, 0]]}']).matched.all()
+    assert compare_quality("m", judge, None) is None

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from e2e.conftest import Clone, make_clone
 
@@ -87,7 +91,7 @@ def test_ship(here: Here) -> None:
     assert "nothing is live" in here("status")
     assert "nothing was serving" in here("down")
     printed = here("ship")
-    assert "All 5 checks passed on 100 requests." in printed
+    assert "All 6 checks passed on 100 requests." in printed
     assert f"is live on http://127.0.0.1:{here.port}" in printed
     assert "-d @examples/digits.json" in printed
     assert "training digits" in here.said
@@ -231,6 +235,116 @@ def test_a_release_that_is_refused_leaves_the_old_one(here: Here) -> None:
     assert "gets no traffic. The earlier release goes on at" in printed
     assert shown(here) == f"pass in {live}"
     assert here.json("status")["live"]["tag"] == live
+
+
+BESIDE = """
+[gate.profiles.beside]
+rate = 40
+duration_s = 2
+block_s = 0.3
+warmup_s = 0.2
+budget_s = 12
+min_requests = 20
+compare = true
+saturate_s = 0.2
+"""
+
+
+def test_beside_what_is_live(here: Here) -> None:
+    toml = here.root / "headgate.toml"
+    toml.write_text(toml.read_text() + BESIDE)
+    live = here.json("status")["live"]["tag"]
+    release_with(here, 0.3)
+    built = here.json("build")["tag"]
+    # So few requests cannot tell two releases apart, and that is what it says.
+    verdict = here.json("gate", "--profile", "beside", exits=3)
+    assert verdict["release"] == built
+    assert f"loading digits beside {live} (beside, 2.2 to 12 s)" in here.said
+    checks = {check["name"]: check for check in verdict["checks"]}
+    assert checks["parity"]["outcome"] == checks["load_time"]["outcome"] == "pass"
+    assert "times the champion's" in checks["p95_ratio"]["reason"]
+    assert checks["throughput_ratio"]["outcome"] == "inconclusive"
+    assert checks["throughput_ratio"]["samples"] >= 6
+    assert "the champion's" in checks["quality"]["reason"]
+    reports = max((here.root / ".headgate" / "reports").iterdir(), key=lambda path: path.name[-16:])
+    assert live in (reports / "report.html").read_text()
+    assert built in (reports / "report.md").read_text()
+    assert "its last verdict is inconclusive" in here("promote", exits=1) + here.said
+    assert here.json("status")["live"]["tag"] == live
+    verdict = here.json("gate", live, "--profile", "beside", exits=0)
+    assert verdict["reason"].endswith("Judged absolutely only: it is what is live.")
+
+
+def test_what_a_model_demands(here: Here) -> None:
+    toml = here.root / "models" / "digits" / "model.toml"
+    original = toml.read_text()
+    try:
+        toml.write_text(original + '\n[gate]\nprofiles = ["quick", "gone"]\n')
+        here("build")
+        assert "gone: no such load profile" in here("gate", exits=2) + here.said
+        toml.write_text(original + '\n[gate]\nprofiles = ["spike", "quick"]\n')
+        built = here.json("build")["tag"]
+        here("gate", "--profile", "quick")
+        refused = here("promote", exits=1) + here.said
+        assert (
+            "its verdict is of the load profile quick, and its models demand spike too" in refused
+        )
+        assert f"run `headgate gate {built}`" in refused
+    finally:
+        toml.write_text(original)
+
+
+@contextmanager
+def killing(wanted: str) -> Iterator[None]:
+    """Once a generator runs, kill the process of this clone whose command holds ``wanted``."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            running = {
+                process: " ".join(process.info["cmdline"] or ())
+                for process in psutil.process_iter(["cmdline"])
+                if os.getpid() in {parent.pid for parent in parents(process)}
+                or "--port 0" in " ".join(process.info["cmdline"] or ())
+            }
+            if any("-m locust" in command for command in running.values()):
+                victims = [each for each, command in running.items() if wanted in command]
+                for victim in victims:
+                    victim.kill()
+                if victims:
+                    return
+            done.wait(0.05)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def parents(process: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.Error):
+        return process.parents()
+    return []
+
+
+def test_a_release_that_crashes_under_load_fails(here: Here) -> None:
+    with killing(f"{here.root}/.headgate/bentoml/bentos"):
+        verdict = here.json("gate", "--profile", "quick", exits=1)
+    (check,) = verdict["checks"]
+    assert check["name"] == "serving"
+    assert "The release did not serve: " in check["reason"]
+    assert "it ended under load" in check["reason"]
+
+
+def test_a_killed_generator_proves_nothing(here: Here) -> None:
+    with killing("-m locust"):
+        verdict = here.json("gate", "--profile", "quick", exits=3)
+    (check,) = verdict["checks"]
+    assert check["name"] == "measurement"
+    assert "the load generator was killed by signal 9" in check["reason"]
 
 
 def test_serve_in_the_foreground_needs_its_port(here: Here) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 
+import msgspec
 import pytest
 
 from headgate.errors import InputError, RolloutError, VerdictRequiredError
@@ -128,6 +129,20 @@ def test_nothing_else_promotes(verdicts: dict[str, Verdict], says: str) -> None:
 def test_validity_ends_with_age() -> None:
     assert is_valid(verdict("a"), now=NOW + DAY, max_age=DAY)
     assert not is_valid(verdict("a"), now=NOW + 1.1 * DAY, max_age=DAY)
+
+
+def test_a_verdict_of_other_profiles_than_demanded_promotes_nothing() -> None:
+    found = msgspec.structs.replace(verdict("a"), profile="quick, spike")
+    state = RolloutState(verdicts={"sha256:a": found})
+    for demanded in ((), ("spike",), ("spike", "quick")):
+        assert is_valid(found, now=NOW, max_age=DAY, profiles=demanded)
+        assert (
+            passing_verdict(state, release("a"), now=NOW, max_age=DAY, profiles=demanded) == found
+        )
+    for demanded in (("soak",), ("quick", "soak"), ("spik",)):
+        assert not is_valid(found, now=NOW, max_age=DAY, profiles=demanded)
+        with pytest.raises(VerdictRequiredError, match=f"{demanded[-1]} too"):
+            passing_verdict(state, release("a"), now=NOW, max_age=DAY, profiles=demanded)
 
 
 def test_rollback_needs_somewhere_to_go() -> None:

@@ -82,9 +82,9 @@ class ServerProcess:
                 self.grpc = ready.grpc
                 return
             if not alive:
-                raise self._failure("the server did not start")
+                raise self.failure("the server did not start")
             if time.monotonic() > deadline:
-                raise self._failure(f"the server was not ready within {timeout:g} s")
+                raise self.failure(f"the server was not ready within {timeout:g} s")
             time.sleep(_POLL_S)
 
     def stop(self, timeout: float) -> None:
@@ -103,13 +103,39 @@ class ServerProcess:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     self._process.kill()
                     self._process.wait(5)
-                raise self._failure(f"the server did not stop within {timeout:g} s and was killed")
+                raise self.failure(f"the server did not stop within {timeout:g} s and was killed")
             time.sleep(_POLL_S)
 
     def last_lines(self, count: int = _LAST_LINES) -> list[str]:
         """The end of its log."""
         lines = self._text().splitlines()
         return [line for line in lines if line.strip()][-count:]
+
+    def failure(self, what: str) -> ServingError:
+        """An error that says ``what`` happened, with its last log lines."""
+        last = self.last_lines()
+        said = [line.removeprefix("headgate: ") for line in last if line.startswith("headgate: ")]
+        kind = PortInUseError if said and " is in use by " in said[-1] else ServingError
+        return kind(
+            f"{what}; its last lines: " + " | ".join(said or last) if last else what,
+            where=str(self.log),
+            remedy="the log tells more",
+        )
+
+    def memory_mb(self) -> float | None:
+        """Memory of all its processes, MiB, where shared pages count once; None once it is gone."""
+        import psutil
+
+        try:
+            family = [self._process, *self._process.children(recursive=True)]
+        except psutil.Error:
+            return None
+        total = 0
+        for process in family:
+            with contextlib.suppress(psutil.Error):
+                told = process.memory_full_info()
+                total += getattr(told, "pss", told.rss)
+        return total / 2**20 if total else None
 
     def _text(self) -> str:
         try:
@@ -127,16 +153,6 @@ class ServerProcess:
                     if ready.pid == self.pid:
                         return ready
         return None
-
-    def _failure(self, what: str) -> ServingError:
-        last = self.last_lines()
-        said = [line.removeprefix("headgate: ") for line in last if line.startswith("headgate: ")]
-        kind = PortInUseError if said and " is in use by " in said[-1] else ServingError
-        return kind(
-            f"{what}; its last lines: " + " | ".join(said or last) if last else what,
-            where=str(self.log),
-            remedy="the log tells more",
-        )
 
 
 def start(
