@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,16 +12,15 @@ import msgspec
 from headgate import packaging
 from headgate.errors import GateError, HeadgateError, ServingError
 from headgate.pipeline.bundle import Bundle, read_rooms
+from headgate.pipeline.subjects import asked_of, started, subject
 from headgate.records import Check, EventKind, Evidence, Outcome, Release, Verdict
 
 if TYPE_CHECKING:
     from headgate.config import LoadProfile
-    from headgate.gate import Asked, Subject, Trial
-    from headgate.serving.launcher import ServerProcess
+    from headgate.gate import Subject, Trial
 
 __all__ = ["demanded", "gate"]
 
-_STARTS = 3
 _ALONE = "Judged absolutely only: "
 
 
@@ -148,21 +147,28 @@ class _Gate:
     def _subjects(self, profile: LoadProfile, stack: ExitStack) -> tuple[Subject, Subject | None]:
         """The release, and what is live where the profile compares; both served while it lasts."""
         limit_s = min(slo.max_load_s for slo in self.slos.values())
-        server = stack.enter_context(_started(self.bundle, self.release, limit_s, "gate"))
-        candidate = _subject(self.release, server, self._asked(self.release, profile, {}))
+        rates = {name: max(profile.rate, slo.min_rps) for name, slo in self.slos.items()}
+        self.bundle.notify(f"starting {self.release.tag} for the gate")
+        server = stack.enter_context(started(self.bundle, self.release, "gate", limit_s))
+        asked = asked_of(self.bundle, self.release, rates, profile.rows)
+        candidate = subject(self.release, server, asked)
         if not profile.compare or profile.shape != "steady":
             return candidate, None
         champion, why = self._champion()
         if champion is None:
             self.note = _ALONE + why
             return candidate, None
-        mine = {asked.model: asked for asked in candidate.asked}
-        asked = self._asked(champion, profile, mine)
+        asked = asked_of(self.bundle, champion, rates, profile.rows, beside=candidate.asked)
         if not asked:
             self.note = f"{_ALONE}{champion.tag}, which is live, serves none of these models."
             return candidate, None
-        server = stack.enter_context(_champion_started(self.bundle, champion))
-        return candidate, _subject(champion, server, asked, champion=True)
+        self.bundle.notify(f"starting {champion.tag}, which is live, beside it")
+        try:
+            server = stack.enter_context(started(self.bundle, champion, "gate-champion"))
+        except ServingError as error:
+            # That is nothing against the candidate.
+            raise GateError(f"the champion did not serve: {error}", where=champion.tag) from None
+        return candidate, subject(champion, server, asked, champion=True)
 
     def _champion(self) -> tuple[Release | None, str]:
         """What is live, or why nothing can be compared with."""
@@ -178,103 +184,6 @@ class _Gate:
         if found is None or found.digest != live.digest:
             return None, f"{live.tag}, which is live, is not on this machine as it was built."
         return live, ""
-
-    def _asked(
-        self, release: Release, profile: LoadProfile, beside: Mapping[str, Asked]
-    ) -> tuple[Asked, ...]:
-        """What each model of a release is asked; with ``beside``, the same where it can be."""
-        from headgate import gate as room
-        from headgate.predictor import read_manifest
-
-        source = packaging.bento_path(self.bundle.store, release.tag) / "src"
-        found = []
-        for ref in release.models:
-            if beside and ref.name not in beside:
-                continue
-            manifest = read_manifest(source / packaging.BUNDLE / ref.name)
-            other = beside[ref.name].answers if beside else None
-            if isinstance(other, room.ModelAnswers) and other.signature == manifest.signature:
-                reference, own = other.reference, False
-            else:
-                reference = packaging.reference_of(self.bundle.fetch(ref), manifest)
-                own = True
-            found.append(
-                room.ask_model(
-                    ref.name,
-                    reference,
-                    manifest.signature,
-                    rate=max(profile.rate, self.slos[ref.name].min_rps),
-                    rows=profile.rows,
-                    release=release.tag,
-                    tolerance=manifest.tolerance,
-                    own=own,
-                )
-            )
-        return tuple(found)
-
-
-@contextmanager
-def _started(bundle: Bundle, release: Release, limit_s: float, log: str) -> Iterator[ServerProcess]:
-    """A ready server of the release, started anew while that takes longer than ``limit_s``.
-
-    At most three times: a busy machine delays a start, but nothing makes one too quick.
-    """
-    bento = packaging.bento_path(bundle.store, release.tag)
-    for attempt in range(_STARTS):
-        bundle.notify(f"starting {release.tag} for the gate")
-        server = bundle.launch(
-            bento,
-            release,
-            port=0,
-            grpc_port=None if bundle.config.server.grpc is None else 0,
-            log=bundle.home / "logs" / f"{log}.log",
-        )
-        try:
-            server.wait_ready(bundle.config.server.ready_timeout_s)
-            if server.load_time_s <= limit_s or attempt == _STARTS - 1:
-                yield server
-                return
-        finally:
-            server.stop(bundle.config.server.drain_s)
-        bundle.notify(f"  ready after {server.load_time_s:.1f} s: once more, to be sure")
-
-
-@contextmanager
-def _champion_started(bundle: Bundle, champion: Release) -> Iterator[ServerProcess]:
-    """A ready server of what is live; that it does not serve is nothing against the candidate."""
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(_started(bundle, champion, float("inf"), "gate-champion"))
-        except ServingError as error:
-            raise GateError(f"the champion did not serve: {error}", where=champion.tag) from None
-        yield server
-
-
-def _subject(
-    release: Release,
-    server: ServerProcess,
-    asked: Sequence[Asked],
-    *,
-    champion: bool = False,
-) -> Subject:
-    """A release that is served, ready to be loaded."""
-    from headgate import gate as room
-
-    def watch() -> float | None:
-        if server.alive:
-            return server.memory_mb()
-        crash = server.failure("it ended under load")
-        if champion:
-            raise GateError(f"the champion: {crash}", where=release.tag)
-        raise crash
-
-    return room.Subject(
-        release=release.tag,
-        url=f"http://{server.address}",
-        asked=tuple(asked),
-        load_time_s=server.load_time_s,
-        watch=watch,
-    )
 
 
 def _length(profile: LoadProfile) -> str:

@@ -14,11 +14,12 @@ import msgspec
 from headgate import packaging
 from headgate.errors import GateError, ServingError
 from headgate.pipeline.bundle import Bundle, read_rooms
+from headgate.pipeline.subjects import asked_of, started, subject
 from headgate.pipeline.trying import Tried, tuned_bento
 from headgate.records import Capacity, Release, Setting
 
 if TYPE_CHECKING:
-    from headgate.gate import Asked, Subject
+    from headgate.gate import Subject
 
 __all__ = ["Study"]
 
@@ -46,7 +47,9 @@ class Study:
         )
         self.present = Setting(workers=config.server.workers, threads=config.server.threads)
         """The settings of now."""
-        self.asked = self._asked()
+        self.asked = asked_of(bundle, release, dict.fromkeys(self.slos, 1.0), self.rows)
+        if not self.asked:
+            raise GateError("it serves no model", where=release.tag)
 
     def capacity(self, setting: Setting, budget_s: float) -> Capacity:
         """The highest rate that holds with this setting."""
@@ -96,56 +99,16 @@ class Study:
     @contextmanager
     def served(self, setting: Setting, log: str) -> Iterator[Subject]:
         """The release under a setting, ready to be loaded; ended afterwards."""
-        from headgate.gate import Subject
-
         config = self.bundle.config.server
         with tuned_bento(self.bento, self.folder, setting) as bento:
             self.bundle.notify(f"starting {self.release.tag} ({setting})")
-            server = self.bundle.launch(
-                bento,
+            with started(
+                self.bundle,
                 self.release,
-                port=0,
-                grpc_port=None if config.grpc is None else 0,
-                log=self.bundle.home / "logs" / f"{log}.log",
+                log,
+                bento=bento,
                 server=msgspec.structs.replace(
                     config, workers=setting.workers, threads=setting.threads
                 ),
-            )
-            try:
-                server.wait_ready(config.ready_timeout_s)
-
-                def watch() -> float | None:
-                    if not server.alive:
-                        raise server.failure("it ended under load")
-                    return None
-
-                yield Subject(
-                    release=self.release.tag,
-                    url=f"http://{server.address}",
-                    asked=self.asked,
-                    watch=watch,
-                )
-            finally:
-                server.stop(config.drain_s)
-
-    def _asked(self) -> tuple[Asked, ...]:
-        from headgate.gate import ask_model
-        from headgate.predictor import read_manifest
-
-        found = []
-        for ref in self.release.models:
-            manifest = read_manifest(self.bento / "src" / packaging.BUNDLE / ref.name)
-            found.append(
-                ask_model(
-                    ref.name,
-                    packaging.reference_of(self.bundle.fetch(ref), manifest),
-                    manifest.signature,
-                    rate=1,
-                    rows=self.rows,
-                    release=self.release.tag,
-                    tolerance=manifest.tolerance,
-                )
-            )
-        if not found:
-            raise GateError("it serves no model", where=self.release.tag)
-        return tuple(found)
+            ) as server:
+                yield subject(self.release, server, self.asked)
