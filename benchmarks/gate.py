@@ -113,7 +113,7 @@ def _run(name: str, number: int, request: Path) -> dict[str, Any]:
         target(Behaviour(p95_ms=p95_ms, seed=2 * number + 1)) as against,
         neighbour(number),
     ):
-        endpoint = Endpoint(url=url, request=request, against=against, rate=100, same=True)
+        endpoint = Endpoint(url=url, request=request, against=against, rate=200, same=True)
         judged = gate_url(endpoint, Wanted(), lambda _: None)
     ratio = next((check for check in judged.verdict.checks if check.name == "p95_ratio"), None)
     return {

@@ -127,7 +127,7 @@ class LoadProfile(_Strict, frozen=True):
     """Whether the champion is loaded beside it, and ``[gate]`` of the model applies."""
     block_s: Positive = 2
     """Seconds at a time, the candidate and the champion in turn. The shorter, the more of the
-    machine's noise do both share; but fewer than some 40 requests say little of a percentile."""
+    machine's noise do both share; but fewer than 100 requests say little of a percentile."""
     saturate_s: Annotated[float, Meta(ge=0)] = 0
     """Seconds in each round in which there is always a next request; 0 for none."""
     connections: Count = 16

@@ -158,5 +158,5 @@ class Server:
         # Twice as slow as alone: everybody waits for everybody.
         alone = connections / (2 * self.median_s * self.change.slower)
         rps = alone * float(np.exp(-log_level).mean()) * (1 - still_s / seconds)
-        rps *= math.exp(random.normal(0, 0.015)) * (1 - self.change.errors)
+        rps *= math.exp(random.normal(0, 0.015 / math.sqrt(seconds))) * (1 - self.change.errors)
         return rps, int(random.binomial(int(rps * seconds), self.change.wrong))

@@ -20,16 +20,17 @@ __all__ = ["JOB_S", "PROFILE", "Ended", "simulate"]
 
 PROFILE = LoadProfile(
     rate=200,
-    duration_s=12,
+    duration_s=9,
+    block_s=0.75,
     budget_s=300,
     warmup_s=5,
-    min_requests=1_000,
+    min_requests=500,
     min_checked=5_000,
     compare=True,
-    saturate_s=1,
+    saturate_s=0.5,
 )
-"""As ``full`` in headgate.toml, with twice the rate: what a target of 10 to 50 ms serves easily."""
-BEFORE_S = 2 + 1 + 2 * 5 + 2
+"""As `headgate gate --url --rate 200` has it: what a target of 10 to 50 ms serves easily."""
+BEFORE_S = 2 + 0.5 + 2 * 5 + 2
 """Calibration, warm-up of both and what lies between."""
 _MODEL = "m"
 _GENERATOR = Generator(cpu=0.3, p95_s=0.0012, most_rps=6_000)

@@ -23,10 +23,11 @@ __all__ = ["Endpoint", "Judged", "Wanted", "gate_samples", "gate_url"]
 
 _UNASKED_MS = 1e9
 """Stands for no limit."""
-_BLOCK_S = 0.5
-"""Seconds on one side at a time; the shorter, the more of the machine's noise do both share."""
-_BLOCK = 40
+_SHORTEST_S = 0.75
+"""On one side at a time; the shorter, the more of the machine's noise do both share."""
+_BLOCK = 100
 """Requests in a block; fewer say little of a percentile."""
+_SATURATE_S = 0.5
 _ENOUGH = 200
 """Answered requests below which nothing is judged."""
 _CHECKED = 5000
@@ -125,7 +126,7 @@ def _unreachable(error: ServingError) -> InputError:
 def _profile(endpoint: Endpoint) -> LoadProfile:
     """Half a minute at least, and in a small budget as much of it as fits."""
     budget_s, beside = endpoint.budget_s, endpoint.against is not None
-    block_s = min(max(_BLOCK_S, _BLOCK / endpoint.rate), 2.0, budget_s / 60)
+    block_s = min(max(_SHORTEST_S, _BLOCK / endpoint.rate), 2.0, budget_s / 60)
     enough = min(_ENOUGH, max(1, int(endpoint.rate * budget_s / 8)))
     return LoadProfile(
         rate=endpoint.rate,
@@ -138,7 +139,7 @@ def _profile(endpoint: Endpoint) -> LoadProfile:
         compare=beside,
         generators=endpoint.generators,
         remote_generators=endpoint.remote,
-        saturate_s=min(_BLOCK_S, budget_s / 60) if beside else 0,
+        saturate_s=min(_SATURATE_S, budget_s / 60) if beside else 0,
     )
 
 

@@ -24,7 +24,7 @@ from headgate.config import (
     load_model_config,
 )
 from headgate.errors import ServingError
-from headgate.pipeline import judging, sizing
+from headgate.pipeline import judging, sizing, study
 from headgate.pipeline.bundle import read_rooms
 from headgate.pipeline.sizing import Sizing, size
 from headgate.pipeline.study import Study
@@ -113,7 +113,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         yield SimpleNamespace(setting=setting, watch=lambda: None)
 
     monkeypatch.setattr(Study, "served", served)
-    monkeypatch.setattr(Study, "_asked", lambda self: ())
+    monkeypatch.setattr(study, "asked_of", lambda *_, **__: (object(),))
     monkeypatch.setattr(sizing, "cores", lambda: 2)
     monkeypatch.setattr(
         gate, "find_capacity", lambda subject, *_, **__: world.capacity(subject.setting)
@@ -296,7 +296,11 @@ def test_a_server_is_ended_whatever_happens(
 ) -> None:
     told: list[Any] = []
     server = SimpleNamespace(
-        wait_ready=lambda timeout: None, stop=told.append, address="x:1", alive=True
+        wait_ready=lambda timeout: None,
+        stop=told.append,
+        address="x:1",
+        alive=True,
+        load_time_s=0.1,
     )
 
     def launch(bento: Path, *_: Any, server: ServerConfig, **__: Any) -> Any:
@@ -305,7 +309,7 @@ def test_a_server_is_ended_whatever_happens(
 
     launched = server
     bundle.launch = launch
-    monkeypatch.setattr(Study, "_asked", lambda self: ())
+    monkeypatch.setattr(study, "asked_of", lambda *_, **__: (object(),))
 
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
