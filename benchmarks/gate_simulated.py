@@ -134,7 +134,10 @@ def _chunks(share: float) -> Iterator[tuple[str, int, int]]:
 def _several(chunk: tuple[str, int, int]) -> tuple[str, list[Ended]]:
     name, first, count = chunk
     scenario = SCENARIOS[name]
-    profile = msgspec.structs.replace(PROFILE, rate=scenario.rate)
+    longer = PROFILE.rate / scenario.rate
+    profile = msgspec.structs.replace(
+        PROFILE, rate=scenario.rate, block_s=min(1.0, PROFILE.block_s * longer)
+    )
     return name, [
         simulate(scenario.change, seed, profile, shared=scenario.shared)
         for seed in range(first, first + count)
