@@ -43,8 +43,10 @@ bench-gate: $(READY)
 	@$(BIN)/python benchmarks/gate_simulated.py
 	@$(BIN)/python benchmarks/gate.py $(ARGS)
 
+# Three at a time on two cores: one of them often waits for a server. With bytecode: what hundreds
+# of processes import need not be compiled by each.
 test: $(READY)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
 check: $(READY)
 	@$(BIN)/ruff check .

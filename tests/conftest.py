@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling
 
+# Threads that spin while they wait for work take the processor from the other tests.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # A busy machine makes slow examples; time limits are pytest's.
 settings.register_profile("headgate", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("headgate")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Trace nothing while a test asks what runs in processes of its own.
+
+    Coverage cannot follow it there, and before Python 3.12 makes whatever it does see take twice as
+    long.
+    """
+    if not config.pluginmanager.hasplugin("_cov"):
+        return
+    for item in items:
+        if item.get_closest_marker("e2e") and not item.get_closest_marker("in_process"):
+            item.add_marker("no_cover")
 
 
 class _ByFile(LoadFileScheduling):  # type: ignore[misc]

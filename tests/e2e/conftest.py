@@ -11,6 +11,7 @@ import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,10 @@ class Clone:
         done = commands.headgate(args, root=self.root, env=self.environment(), timeout=420)
         return held(done, exits)
 
+    def started(self, *args: str) -> AbstractContextManager[commands.Command]:
+        """``headgate ARGS`` at work, killed at the end."""
+        return commands.started(args, root=self.root, env=self.environment())
+
     def json(self, *args: str, exits: int | None = 0) -> Any:
         return json.loads(self.headgate(*args, "--json", exits=exits).stdout)
 
@@ -99,7 +104,13 @@ class Clone:
             for name, value in os.environ.items()
             if not name.startswith(("HEADGATE_", "MLFLOW_", "BENTOML_", "MAKE", "MFLAGS"))
         }
-        return {**inherited, "HEADGATE_PORT": str(self.port), **self.env}
+        # Training on more threads than are free takes many times as long.
+        return {
+            **inherited,
+            "OMP_NUM_THREADS": "1",
+            "HEADGATE_PORT": str(self.port),
+            **self.env,
+        }
 
 
 def widened(content: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import urllib.request
 
 import psutil
@@ -24,22 +23,9 @@ STAGES = [
 
 def kill_at(clone: Clone, said: str) -> None:
     """Start `headgate ship` and kill it, and only it, once it says that."""
-    process = subprocess.Popen(
-        [str(clone.root / ".venv/bin/headgate"), "ship"],
-        cwd=clone.root,
-        env=dict(clone.environment()),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith(said):
-                process.kill()
-                break
-        else:
-            pytest.fail(f"it never said {said!r}")
+    with clone.started("ship") as command:
+        assert command.said(said), f"it never said {said!r}\n{command.ended(0).stderr}"
+        command.kill()
 
 
 def servers_of(clone: Clone) -> list[psutil.Process]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -128,19 +126,9 @@ def test_ship_judges_anew_what_is_live_without_a_pass(twice: Clone) -> None:
 def test_the_training_of_a_killed_command_ends_too(twice: Clone) -> None:
     script = twice.root / "hang.py"
     script.write_text("import time\nprint('here', flush=True)\ntime.sleep(300)\n")
-    killed = subprocess.Popen(
-        [str(twice.root / ".venv/bin/headgate"), "train", "digits", "--script", str(script)],
-        cwd=twice.root,
-        env=dict(twice.environment()),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with killed:
-        assert killed.stderr is not None
-        while "here" not in killed.stderr.readline():
-            assert killed.poll() is None
-        os.kill(killed.pid, signal.SIGKILL)
-        killed.wait()
+    with twice.started("train", "digits", "--script", str(script)) as killed:
+        assert killed.said("here")
+        killed.kill()
         assert owned(twice)
         said = twice.headgate("lock", "digits").stderr
         assert "a killed command had left behind" in said

@@ -3,7 +3,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from e2e import commands
 
 from headgate.predictor import Reference
 from headgate.registry.versions import REFERENCE
@@ -108,16 +108,10 @@ def run_script(tmp_path: Path, empty_store: Path) -> Callable[[Path], Trained]:
         env = {
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
             "MLFLOW_TRACKING_URI": uri,
+            # Threads that wait for each other take far longer beside other tests.
+            "OMP_NUM_THREADS": "1",
         }
-        done = subprocess.run(
-            [sys.executable, str(file)],
-            cwd=tmp_path,
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = commands.script(file, cwd=tmp_path, env=env, timeout=120)
         assert done.returncode == 0, done.stderr
         assert "Warning" not in done.stderr
         return Trained(uri, done.stdout)

@@ -18,6 +18,8 @@ from serving.simulated import RESOLUTION_S, outcomes, simulate
 from headgate.errors import DeadlineExceededError, OverloadError, ServingError
 from headgate.serving.job import Answer, ClientGoneError, QueueFullError
 
+pytestmark = pytest.mark.no_cover  # tens of thousands of requests, for what others cover
+
 
 @dataclass(frozen=True)
 class Request:

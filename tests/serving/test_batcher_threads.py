@@ -60,6 +60,7 @@ def submit(batcher, *rows, within=10.0):
     )
 
 
+@pytest.mark.no_cover  # thousands of requests, for what others cover
 @loops
 @settings(max_examples=25)
 @given(
@@ -210,6 +211,7 @@ def short_turns():
     sys.setswitchinterval(before)
 
 
+@pytest.mark.no_cover  # a tracer takes the interpreter for most of the time
 @pytest.mark.usefixtures("short_turns")
 def test_it_notices_that_a_thread_and_the_event_loop_fight_for_the_interpreter():
     on_loop = set()

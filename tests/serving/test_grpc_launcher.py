@@ -58,6 +58,20 @@ def server(root, tmp_path):
         yield server
 
 
+@pytest.fixture(scope="module")
+def shared(root, tmp_path_factory):
+    log = tmp_path_factory.mktemp("shared") / "log"
+    with serving(log, root, grpc_port=0, workers=2, drain_s=10) as server:
+        yield server
+
+
+@pytest.fixture
+def lasting(shared):
+    """A server that other tests use too, with both of its workers."""
+    until(lambda: live(shared) == 2 and len(workers_of(shared)) == 2, 20)
+    return shared
+
+
 class Load:
     """Clients that ask again and again, each on a connection of its own, until they are stopped."""
 
@@ -123,16 +137,16 @@ def clients_of(server):
     }
 
 
-def test_it_says_where_it_is_and_answers_there(server):
-    line = next(line for line in server.log.read_text().splitlines() if line.startswith("{"))
-    assert json.loads(line)["grpc"] == server.grpc
-    assert f"gRPC at {server.grpc} after" in server.log.read_text()
-    assert server.grpc != server.address
-    with channel(server.grpc) as opened:
+def test_it_says_where_it_is_and_answers_there(lasting):
+    line = next(line for line in lasting.log.read_text().splitlines() if line.startswith("{"))
+    assert json.loads(line)["grpc"] == lasting.grpc
+    assert f"gRPC at {lasting.grpc} after" in lasting.log.read_text()
+    assert lasting.grpc != lasting.address
+    with channel(lasting.grpc) as opened:
         told = unary(opened, "ModelInfer")(row())
     assert told.parameters["release"].string_param == "tiny:1"
     until(
-        lambda: metric(server.address, "headgate_requests_total", surface="grpc", outcome="ok"), 5
+        lambda: metric(lasting.address, "headgate_requests_total", surface="grpc", outcome="ok"), 5
     )
 
 
@@ -144,13 +158,13 @@ def test_connections_spread_evenly_over_workers(server):
         assert list(clients_of(server).values()) == [4, 4]
 
 
-def test_a_worker_that_hangs_gets_no_connections(server):
-    hung, other = workers_of(server)
+def test_a_worker_that_hangs_gets_no_connections(lasting):
+    hung, other = workers_of(lasting)
     hung.send_signal(signal.SIGSTOP)
-    until(lambda: live(server) == 1, 5)
+    until(lambda: live(lasting) == 1, 5)
     try:
         for _ in range(6):
-            with channel(server.grpc) as opened:
+            with channel(lasting.grpc) as opened:
                 assert unary(opened, "ModelInfer")(row(), timeout=5).model_name
         assert other.is_running()
     finally:
@@ -158,8 +172,8 @@ def test_a_worker_that_hangs_gets_no_connections(server):
             hung.send_signal(signal.SIGCONT)
 
 
-def test_a_port_is_never_shared(root, server, tmp_path):
-    port = int(server.grpc.rpartition(":")[2])
+def test_a_port_is_never_shared(root, lasting, tmp_path):
+    port = int(lasting.grpc.rpartition(":")[2])
     done = subprocess.run(
         [*LAUNCHER, str(root), "--port", "0", "--grpc-port", str(port)],
         capture_output=True,
@@ -169,7 +183,7 @@ def test_a_port_is_never_shared(root, server, tmp_path):
     )
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
-    for words in (f"port {port} is in use by", f"(pid {server.pid})", "--grpc-port", "GRPC_PORT"):
+    for words in (f"port {port} is in use by", f"(pid {lasting.pid})", "--grpc-port", "GRPC_PORT"):
         assert words in line
     for host in ("0.0.0.0", "::1"):
         rival = start(root, host=host, grpc_port=port, release="rival", log=tmp_path / host)
@@ -180,7 +194,7 @@ def test_a_port_is_never_shared(root, server, tmp_path):
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         with pytest.raises(OSError, match="in use"):
             other.bind(("127.0.0.1", port))
-    with channel(server.grpc) as opened:
+    with channel(lasting.grpc) as opened:
         assert unary(opened, "ModelInfer")(row()).model_name
 
 
@@ -204,28 +218,28 @@ def test_stopped_under_load_it_loses_nothing(server):
     assert "cut off" not in server.log.read_text()
 
 
-def test_a_worker_that_is_replaced_under_load_loses_nothing(server):
-    leaving, _ = workers_of(server)
-    with Load(server.grpc) as load:
+def test_a_worker_that_is_replaced_under_load_loses_nothing(lasting):
+    leaving, _ = workers_of(lasting)
+    with Load(lasting.grpc) as load:
         leaving.terminate()
         until(lambda: not leaving.is_running(), 15)
-        until(lambda: live(server) == 2, 15)
+        until(lambda: live(lasting) == 2, 15)
         more = load.outcomes["ok"] + 100
         until(lambda: load.outcomes["ok"] > more, 10)
     assert set(load.outcomes) == {"ok"}, load.outcomes
-    assert "leaves: it was told to stop" in server.log.read_text()
+    assert "leaves: it was told to stop" in lasting.log.read_text()
 
 
-def test_a_worker_that_is_killed_under_load_costs_a_retry(server):
-    victim, other = workers_of(server)
-    with Load(server.grpc, **{"grpc.service_config": RETRIES}) as load:
+def test_a_worker_that_is_killed_under_load_costs_a_retry(lasting):
+    victim, other = workers_of(lasting)
+    with Load(lasting.grpc, **{"grpc.service_config": RETRIES}) as load:
         victim.kill()
-        until(lambda: live(server) == 2, 15)
+        until(lambda: live(lasting) == 2, 15)
         # All went to the other, and the one who comes now goes to the new one.
-        (new,) = {worker.pid for worker in workers_of(server)} - {victim.pid, other.pid}
-        with channel(server.grpc) as opened:
+        (new,) = {worker.pid for worker in workers_of(lasting)} - {victim.pid, other.pid}
+        with channel(lasting.grpc) as opened:
             unary(opened, "ModelInfer")(row())
-            assert clients_of(server)[new] >= 1
+            assert clients_of(lasting)[new] >= 1
         more = load.outcomes["ok"] + 100
         until(lambda: load.outcomes["ok"] > more, 10)
     assert set(load.outcomes) == {"ok"}, load.outcomes
