@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import socket
@@ -24,14 +25,17 @@ QUICKER = "duration_s = 2\nwarmup_s = 0.5\nmin_requests = 80"
 
 
 def free_port() -> int:
-    """One for HTTP, with the one after it, gRPC's, free as well."""
+    """A port that is free, and the one after it too, for gRPC.
+
+    Below those that the kernel gives to connections: minutes pass before it is listened on.
+    """
+    draw = random.SystemRandom()
     while True:
-        with socket.socket() as probe, socket.socket() as after:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                after.bind(("127.0.0.1", port + 1))
-                return port
+        port = draw.randrange(10_000, 32_000)
+        with socket.socket() as probe, socket.socket() as after, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            after.bind(("127.0.0.1", port + 1))
+            return port
 
 
 def ask(port: int, model: str = "flight-delay") -> Any:
