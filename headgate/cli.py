@@ -206,6 +206,8 @@ def gate(
     from headgate import pipeline
 
     if url is None and samples is None:
+        if against_url is not None or against_samples is not None:
+            raise typer.BadParameter("there is nothing to compare: give --url or --samples too")
         bundle = _bundle()
         if profile is not None:
             bundle.profile(profile)
@@ -215,6 +217,10 @@ def gate(
         raise typer.Exit(render.EXIT[verdict.outcome])
     if profile is not None or (url and samples):
         raise typer.BadParameter("--profile, --url and --samples exclude each other")
+    if expect is options.SameOrShape.SAME and against_url is None:
+        raise typer.BadParameter("--expect same needs --against-url")
+    file = Path(release) if release else None
+    render.prepare(report, file, json=json)
     wanted = pipeline.Wanted(
         p95_ms=p95_ms,
         p99_ms=p99_ms,
@@ -239,7 +245,7 @@ def gate(
             same=expect is options.SameOrShape.SAME,
         )
         judged = pipeline.gate_url(endpoint, wanted, render.say)
-    render.judged(judged, report, Path(release) if release else None, json=json)
+    render.judged(judged, report, file, json=json)
     raise typer.Exit(render.EXIT[judged.verdict.outcome])
 
 

@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
@@ -121,8 +122,8 @@ def built(found: Mapping[str, Any]) -> None:
     _print(f"{found['tag']} ({'built' if found['new'] else 'unchanged'}) at {found['path']}")
 
 
-def judged(found: Judged, report: Path | None, file: Path | None, *, json: bool) -> None:
-    """A verdict on something else than a release, its reports and its JSON where they should go."""
+def prepare(report: Path | None, file: Path | None, *, json: bool) -> None:
+    """Hold, before anything is measured, that its reports can be written."""
     if file is not None and not json:
         raise InputError(
             f"{file} and --url or --samples do not go together",
@@ -131,12 +132,36 @@ def judged(found: Judged, report: Path | None, file: Path | None, *, json: bool)
         )
     if report is not None:
         report.mkdir(parents=True, exist_ok=True)
-        for name, content in found.reports().items():
-            (report / name).write_bytes(content)
+        with tempfile.TemporaryFile(dir=report):
+            pass
     if file is not None:
+        if file.is_dir():
+            raise InputError("is a folder", where=str(file), remedy="name a file for --json")
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(msgspec.json.format(msgspec.json.encode(found.verdict)) + b"\n")
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+
+
+def judged(found: Judged, report: Path | None, file: Path | None, *, json: bool) -> None:
+    """A verdict on something else than a release, its reports and its JSON where they should go."""
     show(found.verdict, verdict, json=json and file is None)
+    if file is not None:
+        _write(file, msgspec.json.format(msgspec.json.encode(found.verdict)) + b"\n")
+    if report is not None:
+        for name, content in found.reports().items():
+            _write(report / name, content)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """All of it or nothing."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def verdict(found: Verdict) -> None:

@@ -14,7 +14,13 @@ PACKAGE = ROOT / "headgate"
 
 GROUND = {"errors", "records", "config", "stats"}
 ROOMS = {"registry", "packaging", "serving", "gate", "rollout"}
-LAYERS = [GROUND, {"predictor"}, ROOMS, {"pipeline"}, {"cli", "options", "render", "doctor", "snippets"}]
+LAYERS = [
+    GROUND,
+    {"predictor"},
+    ROOMS,
+    {"pipeline"},
+    {"cli", "options", "render", "doctor", "snippets"},
+]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 

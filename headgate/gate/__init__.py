@@ -11,7 +11,7 @@ from headgate.gate.cost import NO_PRICE, cost_check, cost_per_million, replicas
 from headgate.gate.judge import conclude, judge, settle
 from headgate.gate.measure import measure
 from headgate.gate.plan import Ask, Target
-from headgate.gate.replies import Replies, first_replies
+from headgate.gate.replies import Replies, first_replies, place_of
 from headgate.gate.report import Moment, reports
 from headgate.gate.stepping import Stepping, find_capacity
 from headgate.gate.subject import Asked, Subject, ask_model, reach
@@ -41,6 +41,7 @@ __all__ = [
     "judge",
     "measure",
     "not_measured",
+    "place_of",
     "reach",
     "replicas",
     "reports",

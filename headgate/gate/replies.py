@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import math
 import ssl
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from headgate.errors import InputError
 from headgate.gate.answers import Compared
 from headgate.gate.plan import TIMEOUT_S, Target
 
-__all__ = ["Replies", "first_replies"]
+__all__ = ["Replies", "first_replies", "place_of"]
 
 Place: TypeAlias = tuple[str | int, ...]
 """Where in a JSON document: keys and indices from the root."""
@@ -51,6 +52,10 @@ class Replies:
         )
         """Places that differ between equal requests."""
         self._known: dict[tuple[int, int, bytes], tuple[str, bool]] = {}
+
+    def noisy(self) -> bool:
+        """Whether some answer has nothing that could be compared."""
+        return any(values and not values.keys() - self.noise for values in self._values)
 
     def compare(
         self, asks: Sequence[int], status: Sequence[int], bodies: Sequence[bytes]
@@ -84,17 +89,25 @@ class Replies:
         return "", not apart
 
 
-def first_replies(target: Target) -> list[tuple[Any, Any]]:
+def first_replies(target: Target, within_s: float) -> list[tuple[Any, Any]]:
     """Send every request twice, one after the other, without load.
 
-    Raises InputError where one is not answered by 2xx and JSON: there is nothing to compare with.
+    Raises InputError where one is not answered by 2xx and JSON: there is nothing to compare with;
+    and where all of it takes longer than ``within_s``.
     """
+    ends_s = time.monotonic() + within_s
     parts = urlsplit(target.url)
     connection = _connect(parts.scheme, parts.netloc)
     try:
         found = []
         for number, ask in enumerate(target.asks, 1):
             two = []
+            if time.monotonic() > ends_s:
+                raise InputError(
+                    f"{len(target.asks):,} requests, twice each, take longer than {within_s:.0f} s",
+                    where=target.url,
+                    remedy="give fewer requests, or a larger --budget",
+                )
             for _ in range(2):
                 where = f"{target.url}{ask.path}, request {number}"
                 connection.request(
@@ -167,10 +180,10 @@ def _differing(first: Mapping[Place, Any], second: Mapping[Place, Any]) -> froze
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Numbers that differ by rounding alone are equal."""
-    if isinstance(one, float) and isinstance(other, (int, float)):
+    """Numbers that differ by rounding alone are equal, and so are 1 and 1.0."""
+    if _kind(one) == _kind(other) == "number":
         return math.isclose(one, other, rel_tol=_ROUNDING, abs_tol=_ROUNDING**2)
-    return type(one) is type(other) and one == other
+    return type(one) is type(other) and bool(one == other)
 
 
 def _shape(document: Any) -> Any:
@@ -193,17 +206,17 @@ def _kind(value: Any) -> str:
 def _misshapen(document: Any, shape: Any, place: Place = ()) -> str:
     """The first place where the document has not the shape; empty where it has it.
 
-    null fits anything and anything fits null; a list fits the shape of any of its elements.
+    Anything fits where there was null; a list's further elements fit the shape of its last.
     """
-    if document is None or shape == "null":
+    if shape == "null":
         return ""
     if isinstance(shape, Mapping):
         if not isinstance(document, Mapping) or document.keys() != shape.keys():
-            return _words(place)
+            return place_of(place)
         parts = [(key, document[key], shape[key]) for key in shape]
     elif isinstance(shape, list):
         if not isinstance(document, list) or bool(document) != bool(shape):
-            return _words(place)
+            return place_of(place)
         parts = [
             (index, value, shape[min(index, len(shape) - 1)])
             for index, value in enumerate(document[:_LIST])
@@ -212,7 +225,7 @@ def _misshapen(document: Any, shape: Any, place: Place = ()) -> str:
         return (
             ""
             if not isinstance(document, (Mapping, list)) and _kind(document) == shape
-            else (_words(place))
+            else (place_of(place))
         )
     for key, value, expected in parts:
         if where := _misshapen(value, expected, (*place, key)):
@@ -220,5 +233,6 @@ def _misshapen(document: Any, shape: Any, place: Place = ()) -> str:
     return ""
 
 
-def _words(place: Place) -> str:
+def place_of(place: Place) -> str:
+    """In words."""
     return ("." + ".".join(str(key) for key in place))[:_WORDS]

@@ -9,15 +9,18 @@ from headgate.records import Check, Outcome, Release, Verdict
 
 __all__ = ["conclude", "settle"]
 
+BY_INTERVAL = frozenset({"p95", "p99", "p95_ratio", "throughput_ratio", "cost"})
+"""Checks that pass only where the whole interval is within the limit."""
+
 
 def settle(earlier: Sequence[Check], now: Sequence[Check]) -> tuple[Check, ...]:
     """What all looks so far have decided.
 
-    A fail stays one. A pass stays one unless the check fails now. Both hold because the intervals
-    of all looks hold the truth together, as often as is said: repeated confidence intervals
-    (C. Jennison and B. W. Turnbull, "Interim analyses: the repeated confidence interval approach",
-    J. R. Stat. Soc. B 51 (1989), 305-361). Judging each look by itself would throw away a decision
-    only because the next interval happened to be wider.
+    A fail stays one. A pass by an interval stays one unless the check fails now: the intervals of
+    all looks hold the truth together, as often as is said (repeated confidence intervals: C. Jennison
+    and B. W. Turnbull, "Interim analyses: the repeated confidence interval approach", J. R. Stat.
+    Soc. B 51 (1989), 305-361), and the next one may happen to be wider. Other checks pass by
+    what was observed, and the last look has observed most.
     """
     decided = {(check.name, check.model): check for check in earlier}
     merged = []
@@ -25,7 +28,11 @@ def settle(earlier: Sequence[Check], now: Sequence[Check]) -> tuple[Check, ...]:
         before = decided.pop((check.name, check.model), None)
         holds = before is not None and (
             before.outcome is Outcome.FAIL
-            or (before.outcome is Outcome.PASS and check.outcome is Outcome.INCONCLUSIVE)
+            or (
+                check.name in BY_INTERVAL
+                and before.outcome is Outcome.PASS
+                and check.outcome is Outcome.INCONCLUSIVE
+            )
         )
         merged.append(before if before is not None and holds else check)
     return (*merged, *decided.values())

@@ -28,6 +28,10 @@ _SHORTEST_S = 0.75
 _BLOCK = 100
 """Requests in a block; fewer say little of a percentile."""
 _SATURATE_S = 0.5
+_ROUNDS = 8
+"""At least; what a budget of half a minute has room for."""
+_NAMED = 5
+"""Places that a note names."""
 _ENOUGH = 200
 """Answered requests below which nothing is judged."""
 _CHECKED = 5000
@@ -92,7 +96,7 @@ def gate_url(endpoint: Endpoint, wanted: Wanted, notify: Callable[[str], None]) 
 
     profile = _profile(endpoint)
     try:
-        candidate, champion = _subjects(endpoint)
+        candidate, champion, ignored = _subjects(endpoint, notify)
     except ServingError as error:
         raise _unreachable(error) from None
     beside = f" beside {endpoint.against}" if endpoint.against else ""
@@ -114,8 +118,7 @@ def gate_url(endpoint: Endpoint, wanted: Wanted, notify: Callable[[str], None]) 
             raise _unreachable(error) from None
         except GateError as error:
             trial.checks = (room.not_measured(error),)
-    note = "" if endpoint.against else "There is no baseline: judged absolutely only."
-    return _judged(endpoint.url, trial, note)
+    return _judged(endpoint.url, trial, _note(wanted, endpoint.against, ignored))
 
 
 def _unreachable(error: ServingError) -> InputError:
@@ -127,15 +130,14 @@ def _profile(endpoint: Endpoint) -> LoadProfile:
     """Half a minute at least, and in a small budget as much of it as fits."""
     budget_s, beside = endpoint.budget_s, endpoint.against is not None
     block_s = min(max(_SHORTEST_S, _BLOCK / endpoint.rate), 2.0, budget_s / 60)
-    enough = min(_ENOUGH, max(1, int(endpoint.rate * budget_s / 8)))
     return LoadProfile(
         rate=endpoint.rate,
         block_s=block_s,
-        duration_s=12 * block_s,
+        duration_s=_ROUNDS * block_s,
         budget_s=budget_s,
         warmup_s=min(3.0, budget_s / 30),
-        min_requests=enough,
-        min_checked=_CHECKED if endpoint.same else enough,
+        min_requests=_ENOUGH,
+        min_checked=_CHECKED if endpoint.same else 0,
         compare=beside,
         generators=endpoint.generators,
         remote_generators=endpoint.remote,
@@ -158,8 +160,7 @@ def gate_samples(samples: Path, against: Path | None, wanted: Wanted) -> Judged:
     # What was offered, and whether answers were right, only whoever measured could know.
     checks = _judge(evidence, wanted, profile, unasked=("parity", "throughput"))
     trial = room.Trial(checks=checks, evidence=evidence)
-    note = "" if against else "There is no baseline: judged absolutely only."
-    return _judged(str(samples), trial, note)
+    return _judged(str(samples), trial, _note(wanted, against, ()))
 
 
 def _judge(
@@ -204,8 +205,26 @@ def _judged(name: str, trial: Trial, note: str) -> Judged:
     return Judged(verdict, trial.evidence, trial.course)
 
 
-def _subjects(endpoint: Endpoint) -> tuple[Subject, Subject | None]:
-    """Both sides, each asked once without load: whoever does not answer is found out at once."""
+def _note(wanted: Wanted, against: object, ignored: Collection[str]) -> str:
+    """What was not judged, so that nobody takes it for good."""
+    notes = []
+    if against is None:
+        notes.append("There is no baseline: judged absolutely only.")
+        if wanted.p95_ms is None and wanted.p99_ms is None:
+            notes.append("Latency was not judged: --p95-ms would set a limit.")
+    if ignored:
+        some = ", ".join(sorted(ignored)[:_NAMED]) + (" …" if len(ignored) > _NAMED else "")
+        notes.append(f"Not compared, for it differs between equal requests: {some}.")
+    return " ".join(notes)
+
+
+def _subjects(
+    endpoint: Endpoint, notify: Callable[[str], None]
+) -> tuple[Subject, Subject | None, tuple[str, ...]]:
+    """Both sides, and what of their answers cannot be compared.
+
+    Whoever gives the expected answers is asked first, without load.
+    """
     from headgate import gate as room
 
     bodies = _bodies(endpoint.request)
@@ -214,8 +233,15 @@ def _subjects(endpoint: Endpoint) -> tuple[Subject, Subject | None]:
     targets = [_target(url, bodies, headers) for url in urls]
     for target in targets:
         room.reach(target.url)
-    replies = [room.first_replies(target) for target in targets]
-    answers = room.Replies(replies[-1], same=endpoint.same)
+    notify(f"asking {urls[-1]} for what to expect")
+    answers = room.Replies(room.first_replies(targets[-1], endpoint.budget_s), same=endpoint.same)
+    if endpoint.same and answers.noisy():
+        raise InputError(
+            "every value of an answer differs between two equal requests: nothing can be compared",
+            where=urls[-1],
+            remedy="leave out --expect same",
+        )
+    ignored = tuple(room.place_of(each) for each in answers.noise) if endpoint.same else ()
     subjects = [
         room.Subject(
             release=url,
@@ -225,7 +251,7 @@ def _subjects(endpoint: Endpoint) -> tuple[Subject, Subject | None]:
         )
         for url, target in zip(urls, targets, strict=True)
     ]
-    return subjects[0], subjects[1] if len(subjects) > 1 else None
+    return subjects[0], subjects[1] if len(subjects) > 1 else None, ignored
 
 
 def _bodies(path: Path) -> list[bytes]:
@@ -259,7 +285,18 @@ def _header(line: str) -> tuple[str, str]:
 def _target(url: str, bodies: Sequence[bytes], headers: tuple[tuple[str, str], ...]) -> Target:
     from headgate import gate as room
 
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InputError(str(error), where=repr(url), remedy="give http://host:port/path") from None
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        raise InputError("no http address", where=repr(url), remedy="give http://host:port/path")
+    if "@" in parts.netloc:
+        raise InputError(
+            "holds a name or a password, and would be printed",
+            where=f"{parts.scheme}://…@{parts.netloc.rpartition('@')[2]}",
+            remedy="give them as --header 'authorization: Basic …'",
+        )
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return room.Target(
         url=f"{parts.scheme}://{parts.netloc}",

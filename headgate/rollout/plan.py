@@ -23,7 +23,7 @@ def replay(events: Iterable[Event]) -> RolloutState:
         release = event.release
         if event.kind is EventKind.GATED:
             if event.verdict is not None and event.verdict.digest == release.digest:
-                verdicts[release.digest] = event.verdict
+                verdicts[release.digest] = _last(verdicts.get(release.digest), event.verdict)
             continue
         earlier = [held.digest for held in stack]
         if event.kind is EventKind.ROLLED_BACK and release.digest in earlier:
@@ -35,6 +35,18 @@ def replay(events: Iterable[Event]) -> RolloutState:
         previous=stack[-2] if len(stack) > 1 else None,
         verdicts=verdicts,
     )
+
+
+def _last(before: Verdict | None, verdict: Verdict) -> Verdict:
+    """The verdict that holds: a fail is undone only under the load profiles that found it."""
+    if (
+        before is not None
+        and before.outcome is Outcome.FAIL
+        and verdict.outcome is not Outcome.FAIL
+        and _not_tried(verdict, before.profile.split(", "))
+    ):
+        return before
+    return verdict
 
 
 def is_valid(

@@ -9,6 +9,7 @@ from headgate.stats.paired import (
     mean_difference,
     share_difference,
 )
+from headgate.stats.pooled import pooled_ratios
 from headgate.stats.proportions import clopper_pearson
 from headgate.stats.quantiles import quantile, quantile_interval
 from headgate.stats.ratio import LEAST_PAIRS, Blocks, log_ratio, quantile_ratio
@@ -27,6 +28,7 @@ __all__ = [
     "mcnemar",
     "mean_difference",
     "nominal_level",
+    "pooled_ratios",
     "power_family",
     "quantile",
     "quantile_interval",

@@ -38,7 +38,9 @@ def test_the_same_but_for_what_differs_between_equal_requests() -> None:
 
 def test_of_the_same_shape() -> None:
     assert judged({**FIRST, "y": 99, "labels": ["c", "d", "e"]}, same=False) == (True, True, "")
-    assert judged({**FIRST, "y": None}, same=False) == (True, True, "")
+    assert judged({**FIRST, "y": 2}, same=False) == (True, True, "")
+    more = {"id": "x1", "left": "anything fits where there was null"}
+    assert judged({**FIRST, "more": more}, same=False) == (True, True, "")
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -48,6 +50,9 @@ def test_of_the_same_shape() -> None:
         ({"error": "out of memory"}, "HTTP 200 of another shape at ."),
         ({**FIRST, "y": "1.5"}, "HTTP 200 of another shape at .y"),
         ({**FIRST, "y": True}, "HTTP 200 of another shape at .y"),
+        (None, "HTTP 200 of another shape at ."),
+        ({**FIRST, "y": None}, "HTTP 200 of another shape at .y"),
+        ({**FIRST, "more": None}, "HTTP 200 of another shape at .more"),
         ({**FIRST, "y": [1.5]}, "HTTP 200 of another shape at .y"),
         ({**FIRST, "labels": "ab"}, "HTTP 200 of another shape at .labels"),
         ({**FIRST, "labels": []}, "HTTP 200 of another shape at .labels"),
@@ -61,6 +66,9 @@ def test_of_the_same_shape() -> None:
         "error",
         "string",
         "flag",
+        "null",
+        "null in it",
+        "null for more",
         "list",
         "no list",
         "empty",
@@ -73,6 +81,19 @@ def test_of_the_same_shape() -> None:
 )
 def test_another_shape_is_an_error(document: Any, cause: str, same: bool) -> None:
     assert judged(document, same=same) == (False, False, cause)
+
+
+def test_one_and_one_point_nothing_are_equal() -> None:
+    for first, second in ((1, 1.0), (1.0, 1)):
+        replies = Replies([({"y": first}, {"y": first})], same=True)
+        body = json.dumps({"y": second}).encode()
+        assert replies.compare([0], [200], [body]).matched.all()
+
+
+def test_where_all_is_noise_nothing_can_be_compared() -> None:
+    assert not Replies([(FIRST, SECOND)], same=True).noisy()
+    assert Replies([(FIRST, SECOND), ({"at": 1}, {"at": 2})], same=True).noisy()
+    assert not Replies([({}, {})], same=True).noisy()
 
 
 def test_another_status_is_an_error() -> None:
@@ -129,7 +150,7 @@ def test_the_first_answers_are_asked_for_twice() -> None:
         return 200, json.dumps({"asked": json.loads(body), "count": len(seen)}).encode()
 
     with answering(answer) as url:
-        first, second = first_replies(target(url, b"1", b'{"a": 2}'))
+        first, second = first_replies(target(url, b"1", b'{"a": 2}'), 60)
     assert first == ({"asked": 1, "count": 1}, {"asked": 1, "count": 2})
     assert second == ({"asked": {"a": 2}, "count": 3}, {"asked": {"a": 2}, "count": 4})
     assert {(path, key, kind) for path, key, kind, _ in seen} == {
@@ -151,7 +172,7 @@ def test_what_cannot_be_compared_with_is_refused(status: int, said: bytes, words
         answering(lambda *_: (status, said)) as url,
         pytest.raises(InputError, match=words) as caught,
     ):
-        first_replies(target(url, b"{}"))
+        first_replies(target(url, b"{}"), 60)
     assert caught.value.where == f"{url}/score?v=2, request 1"
 
 
@@ -159,5 +180,5 @@ def test_nobody_answers() -> None:
     with answering(lambda *_: (200, b"{}")) as url:
         pass
     with pytest.raises(InputError, match="it did not answer") as caught:
-        first_replies(target(url, b"{}"))
+        first_replies(target(url, b"{}"), 60)
     assert caught.value.where == url

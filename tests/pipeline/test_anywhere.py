@@ -103,11 +103,23 @@ def test_a_good_endpoint_beside_its_like(
     file, folder = tmp_path / "made" / "out.json", tmp_path / "report"
     with endpoint() as url, endpoint() as other:
         _, said, errors = gate(
-            *("--url", url, "--against-url", other, "--request", requests, "--budget", 12),
-            *("--expect", "same", "--p95-ms", 5000, "--json", file, "--report", folder),
+            *("--url", url, "--against-url", other, "--request", requests, "--budget", 24),
+            *(
+                "--rate",
+                100,
+                "--expect",
+                "same",
+                "--p95-ms",
+                5000,
+                "--json",
+                file,
+                "--report",
+                folder,
+            ),
             capsys=capsys,
         )
     verdict = msgspec.json.decode(file.read_bytes(), type=Verdict)
+    assert "Not compared, for it differs between equal requests: .number." in verdict.reason
     # In so short a time, and beside other tests, it need not come to a pass.
     assert verdict.outcome is not Outcome.FAIL, verdict.reason
     assert verdict.release == url
@@ -122,7 +134,7 @@ def test_a_good_endpoint_beside_its_like(
         *("report.html", "report.md", "junit.xml", "verdict.json")
     }
     assert "p95_ratio" in said
-    assert f"loading {url} beside {other} (at most 12 s)" in errors
+    assert f"loading {url} beside {other} (at most 24 s)" in errors
     assert {path.name for path in tmp_path.iterdir()} == {"made", "report", "requests.jsonl"}
 
 
@@ -153,6 +165,7 @@ def test_200_with_an_error_fails(tmp_path: Path, capsys: pytest.CaptureFixture[s
     # Without a limit, latency is not judged; without a baseline, nothing relative.
     assert {check.name for check in verdict.checks} == {"throughput", "error_rate"}
     assert "There is no baseline" in verdict.reason
+    assert "Latency was not judged" in verdict.reason
 
 
 BAD = {
@@ -173,7 +186,10 @@ BAD = {
         ("--url", "http://127.0.0.1:1/x", "--request", "good.json"),
         "http://127.0.0.1:1: nobody answers",
     ),
-    "no address": (("--url", "localhost:80", "--request", "good.json"), "give http://host:port"),
+    "no address": (
+        ("--url", "localhost:80", "--request", "good.json"),
+        "give http://host:port/path",
+    ),
     "no header": (
         ("--url", "http://127.0.0.1:1", "--request", "good.json", "--header", "secret"),
         "'secret': no header",
@@ -183,6 +199,19 @@ BAD = {
     "a release": (
         ("headgate:abc", "--samples", "good.csv", "--p95-ms", "50"),
         "RELEASE: headgate:abc and --url or --samples do not go together",
+    ),
+    "nothing to compare": (("--against-url", "http://127.0.0.1:1"), "give --url or --samples too"),
+    "the same as nobody": (
+        ("--url", "http://127.0.0.1:1", "--request", "good.json", "--expect", "same"),
+        "--expect same needs --against-url",
+    ),
+    "a password": (
+        ("--url", "http://me:s3cret@127.0.0.1:1/x", "--request", "good.json"),
+        "http://…@127.0.0.1:1: holds a name or a password",
+    ),
+    "no folder": (
+        ("--url", "http://127.0.0.1:1", "--request", "good.json", "--report", "good.json"),
+        "good.json",
     ),
     "no samples": (("--samples", "gone.csv"), "gone.csv"),
 }
@@ -204,6 +233,32 @@ def test_bad_input_ends_with_2_and_one_line(
     assert said == ""
     assert words in " ".join(errors.split()), errors
     assert "Traceback" not in errors
+
+
+def test_so_few_answers_prove_nothing(requests: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with endpoint() as url:
+        code, said, _ = gate(
+            *("--url", url, "--request", requests, "--budget", 2, "--rate", 10, "--json"),
+            capsys=capsys,
+        )
+    assert code == 3
+    assert "fewer than the 200" in msgspec.json.decode(said, type=Verdict).reason
+
+
+def test_answers_of_which_nothing_stays_the_same(
+    requests: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def restless(request: dict[str, Any], number: int) -> tuple[int, dict[str, Any]]:
+        return 200, {"number": number}
+
+    with endpoint(restless) as url, endpoint(restless) as other:
+        code, _, errors = gate(
+            *("--url", url, "--against-url", other, "--request", requests),
+            *("--expect", "same"),
+            capsys=capsys,
+        )
+    assert code == 2
+    assert f"{other}: every value of an answer differs between two equal requests" in errors
 
 
 def samples(path: Path, latency_ms: float, count: int = 3000, failed: int = 0) -> Path:
@@ -228,3 +283,25 @@ def test_samples_of_somebody_else(tmp_path: Path, capsys: pytest.CaptureFixture[
     (ratio,) = (check for check in verdict.checks if check.name == "p95_ratio")
     assert ratio.observed == pytest.approx(1.5, rel=0.02)
     assert gate("--samples", failing, "--p95-ms", 50, capsys=capsys)[0] == 1
+
+
+def test_what_is_slow_now_and_then_does_not_pass(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stall of 2.5 s in every 20 is in few blocks, and in one request of eight."""
+    quick, stalling = samples(tmp_path / "quick.csv", 20), tmp_path / "stalling.csv"
+    head, *rows = quick.read_text().splitlines()
+    slow = []
+    for row in rows:
+        at, latency, status = row.split(",")
+        slow.append(f"{at},{float(latency) + 200 * (float(at) % 20 < 2.5):.3f},{status}")
+    stalling.write_text("\n".join([head, *slow]) + "\n")
+    code, said, _ = gate("--samples", stalling, "--against-samples", quick, "--json", capsys=capsys)
+    assert code == 3
+    (reason,) = (
+        check.reason
+        for check in msgspec.json.decode(said, type=Verdict).checks
+        if check.name == "p95_ratio"
+    )
+    assert "P95 over all requests is" in reason
+    assert "now and then it is slow on its own" in reason

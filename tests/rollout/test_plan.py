@@ -145,6 +145,20 @@ def test_a_verdict_of_other_profiles_than_demanded_promotes_nothing() -> None:
             passing_verdict(state, release("a"), now=NOW, max_age=DAY, profiles=demanded)
 
 
+def test_a_fail_is_undone_only_under_the_profiles_that_found_it() -> None:
+    def judged(outcome: Outcome, profile: str) -> Event:
+        found = msgspec.structs.replace(verdict("a", outcome), profile=profile)
+        return event(EventKind.GATED, "a", found)
+
+    fail, passed = judged(Outcome.FAIL, "full"), judged(Outcome.PASS, "quick")
+    assert replay([fail, passed]).verdicts["sha256:a"].outcome is Outcome.FAIL
+    assert replay([passed, fail]).verdicts["sha256:a"].outcome is Outcome.FAIL
+    again = judged(Outcome.PASS, "quick, full")
+    assert replay([fail, again]).verdicts["sha256:a"].outcome is Outcome.PASS
+    open_still = judged(Outcome.INCONCLUSIVE, "full")
+    assert replay([open_still, passed]).verdicts["sha256:a"].outcome is Outcome.PASS
+
+
 def test_rollback_needs_somewhere_to_go() -> None:
     with pytest.raises(RolloutError, match="nothing is live"):
         rollback_target(RolloutState())
