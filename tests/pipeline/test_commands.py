@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -307,8 +306,8 @@ def test_what_a_model_demands(here: Here) -> None:
 
 
 @contextmanager
-def killing(wanted: str) -> Iterator[None]:
-    """Once a generator runs, kill the process of this clone whose command holds ``wanted``."""
+def killing(root: Path, *wanted: str) -> Iterator[None]:
+    """Once a generator of this clone runs, kill whatever has all of ``wanted`` in its command."""
     done = threading.Event()
 
     def watch() -> None:
@@ -316,11 +315,14 @@ def killing(wanted: str) -> Iterator[None]:
             running = {
                 process: " ".join(process.info["cmdline"] or ())
                 for process in psutil.process_iter(["cmdline"])
-                if os.getpid() in {parent.pid for parent in parents(process)}
-                or "--port 0" in " ".join(process.info["cmdline"] or ())
             }
-            if any("-m locust" in command for command in running.values()):
-                victims = [each for each, command in running.items() if wanted in command]
+            mine = {each: command for each, command in running.items() if str(root) in command}
+            if any("-m locust" in command for command in mine.values()):
+                victims = [
+                    each
+                    for each, command in mine.items()
+                    if all(part in command for part in wanted)
+                ]
                 for victim in victims:
                     victim.kill()
                 if victims:
@@ -336,14 +338,9 @@ def killing(wanted: str) -> Iterator[None]:
         thread.join()
 
 
-def parents(process: psutil.Process) -> list[psutil.Process]:
-    with suppress(psutil.Error):
-        return process.parents()
-    return []
-
-
 def test_a_release_that_crashes_under_load_fails(here: Here) -> None:
-    with killing(f"{here.root}/.headgate/bentoml/bentos"):
+    # What is live has a port of its own choice, and lives on.
+    with killing(here.root, "/.headgate/bentoml/bentos", "--port 0"):
         verdict = here.json("gate", "--profile", "quick", exits=1)
     (check,) = verdict["checks"]
     assert check["name"] == "serving"
@@ -352,7 +349,7 @@ def test_a_release_that_crashes_under_load_fails(here: Here) -> None:
 
 
 def test_a_killed_generator_proves_nothing(here: Here) -> None:
-    with killing("-m locust"):
+    with killing(here.root, "-m locust"):
         verdict = here.json("gate", "--profile", "quick", exits=3)
     (check,) = verdict["checks"]
     assert check["name"] == "measurement"
