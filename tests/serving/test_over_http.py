@@ -168,7 +168,7 @@ def test_bad_requests_never_disturb_good_ones(server):
     async def main():
         limits = httpx.Limits(max_connections=24)
         base = f"http://{server.address}"
-        async with httpx.AsyncClient(base_url=base, limits=limits, timeout=120) as client:
+        async with httpx.AsyncClient(base_url=base, limits=limits, timeout=30) as client:
             wrong = [*too_large(), *(each for _ in range(3) for each in bad_requests())]
             tasks = []
             for n in range(len(rows)):

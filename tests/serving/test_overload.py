@@ -63,7 +63,7 @@ def impatient():
 @contextlib.contextmanager
 def raw(address):
     host, _, port = address.partition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as sock:
+    with socket.create_connection((host, int(port)), timeout=5) as sock:
         yield sock
 
 

@@ -75,8 +75,8 @@ def test_with_every_worker_killed_it_says_so_until_one_is_back(server):
         "no worker can answer; they are being replaced",
     )
     assert metric(server.address, "headgate_workers_live") == 0
-    until(lambda: status(server.address) == 200, 20)
-    until(lambda: both_live(server), 20)
+    until(lambda: status(server.address) == 200, 5)
+    until(lambda: both_live(server), 5)
 
 
 def test_workers_that_hang_get_no_connections_and_are_replaced(server):
@@ -86,8 +86,8 @@ def test_workers_that_hang_get_no_connections_and_are_replaced(server):
     assert workers(server) == {two}
     os.kill(two, signal.SIGSTOP)
     until(lambda: status(server.address) == 503, 5)
-    until(lambda: status(server.address) == 200, 20)
-    until(lambda: both_live(server), 20)
+    until(lambda: status(server.address) == 200, 15)
+    until(lambda: both_live(server), 10)
     assert not {one, two} & workers(server)
     assert metric(server.address, "headgate_worker_restarts_total", reason="hung") == 2
 
@@ -105,7 +105,7 @@ def test_an_unfit_worker_is_replaced_after_it_has_answered(server):
         answered = waiting.result()
         assert answered[0] == 200
         assert json.loads(answered[1])["pid"] == pid
-        until(lambda: both_live(server) and pid not in workers(server), 20)
+        until(lambda: both_live(server) and pid not in workers(server), 5)
     assert metric(server.address, "headgate_worker_restarts_total", reason="unfit") == 1
     assert "leaves: a test says so" in server.log.read_text()
 
@@ -115,4 +115,4 @@ def test_sigterm_to_a_worker_costs_nothing(server):
     with contextlib.closing(connect(server.address)) as connection:
         os.kill(pid, signal.SIGTERM)
         assert ask(connection, "/echo?wait=0.5")[0] == 200
-    until(lambda: both_live(server) and pid not in workers(server), 20)
+    until(lambda: both_live(server) and pid not in workers(server), 5)
