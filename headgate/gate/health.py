@@ -81,39 +81,33 @@ def parity(asked: Asked, answered: int, wrong: int, least: int) -> Check:
 def load_time(asked: Asked, took_s: float) -> Check:
     """From its start to ready; known at once, and the same at every look."""
     limit_s = asked.slo.max_load_s
-    known = math.isfinite(took_s)
-    if not known:
-        outcome, reason = Outcome.INCONCLUSIVE, "How long it took to get ready is unknown."
-    else:
-        outcome = Outcome.PASS if took_s <= limit_s else Outcome.FAIL
-        reason = f"Ready {took_s:.1f} s after its start; {limit_s:g} s are allowed."
-    return Check(
-        name="load_time",
-        model=asked.samples.model,
-        outcome=outcome,
-        reason=reason,
-        samples=1 if known else 0,
-        unit="s",
-        observed=took_s if known else None,
-        limit=limit_s,
-    )
+    reason = f"Ready {took_s:.1f} s after its start; {limit_s:g} s are allowed."
+    unknown = "How long it took to get ready is unknown."
+    reasons = reason, unknown
+    return _once(asked, "load_time", unit="s", value=took_s, limit=limit_s, reasons=reasons)
 
 
 def memory(asked: Asked, held_mb: float, limit_mb: float) -> Check:
     """The most that all processes of the release held under load."""
-    known = math.isfinite(held_mb)
-    if not known:
-        outcome, reason = Outcome.INCONCLUSIVE, "How much memory it held is unknown."
-    else:
-        outcome = Outcome.PASS if held_mb <= limit_mb else Outcome.FAIL
-        reason = f"It held {held_mb:,.0f} MiB at most; {limit_mb:,g} MiB are allowed."
+    reason = f"It held {held_mb:,.0f} MiB at most; {limit_mb:,g} MiB are allowed."
+    unknown = "How much memory it held is unknown."
+    reasons = reason, unknown
+    return _once(asked, "memory", unit="MiB", value=held_mb, limit=limit_mb, reasons=reasons)
+
+
+def _once(
+    asked: Asked, name: str, *, unit: str, value: float, limit: float, reasons: tuple[str, str]
+) -> Check:
+    """A figure that is measured once, or is not known: then the second reason holds."""
+    known = math.isfinite(value)
+    outcome = Outcome.PASS if value <= limit else Outcome.FAIL
     return Check(
-        name="memory",
+        name=name,
         model=asked.samples.model,
-        outcome=outcome,
-        reason=reason,
+        outcome=outcome if known else Outcome.INCONCLUSIVE,
+        reason=reasons[0] if known else reasons[1],
         samples=1 if known else 0,
-        unit="MiB",
-        observed=held_mb if known else None,
-        limit=limit_mb,
+        unit=unit,
+        observed=value if known else None,
+        limit=limit,
     )

@@ -70,14 +70,11 @@ def p95_ratio(
     # What the generator adds to both makes every ratio look nearer to 1 than it is.
     dilution = 1 - own_ms / theirs if resolved and 0 < theirs < math.inf else 1.0
     most = 1 + (found.high - 1) / dilution
-    figures = f"P95 is {_times(found.value)} the champion's ({ms(mine)} against {ms(theirs)})"
-    if math.isinf(mine):
-        figures = f"P95 has no end, against the champion's {_end(theirs)}"
-    elif math.isinf(theirs):
-        figures = f"P95 is {ms(mine)}, against the champion's without an end"
+    figures = _figures(found.value, mine, theirs)
+    blocks = "pairs of blocks" if paired else "blocks"
     basis = (
-        f"({ratio_span(found.low, found.high)}, {found.pairs:,} "
-        f"{'pairs of blocks' if paired else 'blocks'}, {len(mine_ms):,} requests)"
+        f"({ratio_span(found.low, found.high)}, {found.pairs:,} {blocks}, "
+        f"{len(mine_ms):,} requests)"
     )
     uneven = None
     apart = math.isfinite(theirs) and mine > theirs * max(limit, APART * found.value)
@@ -178,6 +175,15 @@ def throughput_ratio(
         limit=limit,
         interval=_interval(found),
     )
+
+
+def _figures(ratio: float, mine_ms: float, theirs_ms: float) -> str:
+    """Both P95s in words; either may be infinite."""
+    if math.isinf(mine_ms):
+        return f"P95 has no end, against the champion's {_end(theirs_ms)}"
+    if math.isinf(theirs_ms):
+        return f"P95 is {ms(mine_ms)}, against the champion's without an end"
+    return f"P95 is {_times(ratio)} the champion's ({ms(mine_ms)} against {ms(theirs_ms)})"
 
 
 def _uneven(mine: Blocks, theirs: Blocks, limit: float, *, paired: bool) -> Outcome | None:
