@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headgate.config import SloConfig
@@ -98,12 +98,11 @@ def test_a_cliff_is_found_to_a_point_of_the_grid(capacity: float, guess: float) 
     assert len(found.steps) < 40
 
 
-@given(seed=st.integers(0, 2**31))
-@settings(max_examples=40)
-def test_one_bad_step_in_twenty_leads_nobody_astray(seed: int) -> None:
-    found = searched(cliff(440, misleads=0.05, seed=seed), 300)
-    assert found.low is not None
-    assert 440 / GRID**6 <= found.low <= 440 * GRID**6
+def test_one_bad_step_in_twenty_leads_nobody_astray() -> None:
+    for seed in range(40):
+        found = searched(cliff(440, misleads=0.05, seed=seed), 300)
+        assert found.low is not None
+        assert 440 / GRID**6 <= found.low <= 440 * GRID**6
 
 
 def test_many_flaky_steps_rarely_do() -> None:
@@ -129,8 +128,7 @@ def test_a_single_bad_step_is_repeated() -> None:
     assert found.low_held[0] - 1 == found.low_held[1] - 2 >= 3
 
 
-@given(seed=st.integers(0, 2**31))
-@settings(max_examples=10)
+@pytest.mark.parametrize("seed", range(10))
 def test_a_noisy_queue(seed: int) -> None:
     """The P95 of an M/M/1 queue is ln(20) / (μ - λ): 50 ms at 440 of 500 requests/s."""
     found = searched(queue(500, seed), 350)
