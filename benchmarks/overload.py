@@ -161,6 +161,22 @@ def _overload(trees: str, found: Mapping[str, Any]) -> list[str]:
             ]
         ),
         f"Goodput at the highest load over that at the lowest: {found['goodput_ratio']:.2f}.",
+        *_refusals(found),
+    ]
+
+
+def _refusals(found: Mapping[str, Any]) -> list[str]:
+    """What refusing takes, where anything was refused."""
+    if not (cost := found["refusal_us"]):
+        return []
+    heavy = list(found["loads"].values())[-1]
+    whole_us = cost["user"] + cost["system"]
+    share = 1e-6 * heavy["refused"] * heavy["rate"]
+    return [
+        (
+            f"A refusal takes {whole_us:.0f} µs of a processor, {cost['system']:.0f} of them in the kernel: "
+            f"at the highest load {share * whole_us:.0%} of one, {share * cost['system']:.0%} in the kernel."
+        )
     ]
 
 

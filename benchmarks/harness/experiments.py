@@ -13,7 +13,14 @@ from benchmarks.harness.client import request_bytes
 from benchmarks.harness.environments import HOME
 from benchmarks.harness.forest import NAME, Forest, make_forest, make_regressor, make_root
 from benchmarks.harness.openloop import Offered
-from benchmarks.harness.overload import Disturbed, Load, disturb, medians, overload
+from benchmarks.harness.overload import (
+    Disturbed,
+    Load,
+    disturb,
+    medians,
+    overload,
+    refusal_us,
+)
 from benchmarks.harness.process import HOST, ask, free_ports, running
 from benchmarks.harness.protocols import body_of
 from benchmarks.harness.servers import SERVERS, clean_environment, headgate_command, serve
@@ -76,7 +83,7 @@ def overload_experiment(trees: int, plan: OverloadPlan, folder: Path) -> dict[st
         for number in range(plan.rounds):
             for factor in FACTORS:
                 load = overload(
-                    server.port,
+                    server,
                     requests,
                     rate=capacity * factor,
                     seconds=plan.seconds,
@@ -88,12 +95,15 @@ def overload_experiment(trees: int, plan: OverloadPlan, folder: Path) -> dict[st
                     f"{load.in_time:.2%} of the accepted in time, {load.refused:.1%} refused",
                     flush=True,
                 )
-    found = {f"{factor}x": medians(loads).described() for factor, loads in rounds.items()}
-    first, last = (found[f"{factor}x"]["goodput"] for factor in FACTORS)
+    light, heavy = (medians(rounds[factor]) for factor in FACTORS)
     return {
         "capacity_rps": capacity,
-        "loads": found,
-        "goodput_ratio": last / first if first else None,
+        "loads": {
+            f"{factor}x": load.described()
+            for factor, load in zip(FACTORS, (light, heavy), strict=True)
+        },
+        "goodput_ratio": heavy.goodput / light.goodput if light.goodput else None,
+        "refusal_us": refusal_us(light, heavy),
     }
 
 

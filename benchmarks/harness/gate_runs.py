@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks.harness.gate_machine import Change, Machine, Seen, Server
+from headgate import records
 from headgate.config import DemandConfig, LoadProfile, SloConfig
-from headgate.gate.judge import judge, settle
+from headgate.gate.judge import judge
 from headgate.gate.schedule import BETWEEN_S, Schedule, looks
-from headgate.records import Check, Evidence, Generator, Outcome, Samples, Saturation, Side
+from headgate.gate.trial import Trial
+from headgate.records import Check, Evidence, Outcome, Samples, Saturation, Side
 from headgate.stats import quantile
 
 __all__ = ["JOB_S", "PROFILE", "Ended", "simulate"]
@@ -33,7 +35,7 @@ PROFILE = LoadProfile(
 BEFORE_S = 2 + 0.5 + 2 * 5 + 2
 """Calibration, warm-up of both and what lies between."""
 _MODEL = "m"
-_GENERATOR = Generator(cpu=0.3, p95_s=0.0012, most_rps=6_000)
+_GENERATOR = records.Generator(cpu=0.3, p95_s=0.0012, most_rps=6_000)
 """P95 of what :class:`Server` adds for it."""
 JOB_S = 60.0
 """How long a fixed check measures."""
@@ -70,17 +72,15 @@ def simulate(
     spread = random.uniform(0.15, 0.35)
     champion = Server(machine, p95_s * math.exp(-1.645 * spread), spread)
     slo = SloConfig(p95_ms=1000 * p95_s * 4, min_rps=profile.rate)
-    run = _Run(replace(champion, change=change), champion, random, profile)
-    checks: tuple[Check, ...] = ()
-    for evidence in run.looks():
-        now = judge(
+    trial = Trial()
+    run = _Run(replace(champion, change=change), champion, random, profile, trial.saturates)
+    trial.follow(
+        run.looks(),
+        lambda evidence: judge(
             evidence, {_MODEL: slo}, {_MODEL: DemandConfig()}, profile, max_generator_lateness_ms=20
-        )
-        checks = settle(checks, now)
-        outcomes = {check.outcome for check in checks}
-        if Outcome.FAIL in outcomes or Outcome.INCONCLUSIVE not in outcomes:
-            break
-    return _ended(checks, run)
+        ),
+    )
+    return _ended(trial.checks, run)
 
 
 class _Run:
@@ -92,28 +92,32 @@ class _Run:
         champion: Server,
         random: np.random.Generator,
         profile: LoadProfile,
+        saturates: Callable[[], bool],
     ) -> None:
         self.candidate, self.champion = _Side(candidate, profile), _Side(champion, profile)
         self.random = random
         self.profile = profile
+        self.saturates = saturates
         self.schedule = Schedule(profile, sides=2)
         self.clock_s = float(BEFORE_S)
         self.rounds = 0
 
-    def looks(self) -> Iterator[Evidence]:
+    def looks(self) -> Generator[Evidence]:
         """What the judge is shown, until the budget is spent."""
         most = self.schedule.most(BEFORE_S)
         shares: list[float] = []
         for rounds in looks(self.schedule.least, most):
-            while self.rounds < rounds:
+            while self.rounds < rounds and self.clock_s <= self.profile.budget_s:
                 self._round()
-            shares.append(rounds / most)
+            shares.append(self.rounds / most)
             yield Evidence(
                 candidate=self.candidate.side(),
                 champion=self.champion.side(),
                 generator=_GENERATOR,
                 looks=tuple(shares),
             )
+            if self.clock_s > self.profile.budget_s:
+                return
 
     def _round(self) -> None:
         """Load both sides in turn."""
@@ -124,14 +128,16 @@ class _Run:
             )
             sides[index].add(self.rounds, seen)
             self.clock_s += self.schedule.block_s + BETWEEN_S
+        self.rounds += 1
+        if not self.saturates():
+            return
         for index in self.random.permutation(2):
             seconds = profile.saturate_s
             rps, wrong = sides[index].server.saturated(
                 self.random, self.clock_s, seconds, profile.connections
             )
-            sides[index].add_saturated(self.rounds, rps, int(rps * seconds), wrong)
+            sides[index].add_saturated(self.rounds - 1, rps, int(rps * seconds), wrong)
             self.clock_s += seconds + BETWEEN_S
-        self.rounds += 1
 
 
 def _ended(checks: tuple[Check, ...], run: _Run) -> Ended:

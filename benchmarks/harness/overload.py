@@ -7,15 +7,16 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks.harness.environments import ROOT
 from benchmarks.harness.openloop import Offered, offer
+from benchmarks.harness.process import Running
 
-__all__ = ["Disturbed", "Load", "disturb", "medians", "overload", "slow_sockets"]
+__all__ = ["Disturbed", "Load", "disturb", "medians", "overload", "refusal_us", "slow_sockets"]
 
 _REFUSED = (429, 503)
 
@@ -37,6 +38,10 @@ class Load:
     failed: float
     """Share with any other status, or without an answer."""
     generator_late_p95_ms: float
+    user: float = 0.0
+    """Processor seconds a second that the server spent in its own code."""
+    system: float = 0.0
+    """And in the kernel."""
 
     def described(self) -> dict[str, float]:
         """For JSON."""
@@ -44,11 +49,31 @@ class Load:
 
 
 def overload(
-    port: int, requests: Sequence[bytes], *, rate: float, seconds: float, deadline_s: float
+    server: Running, requests: Sequence[bytes], *, rate: float, seconds: float, deadline_s: float
 ) -> Load:
     """Offer ``rate`` for ``seconds``; a deadline counts from when its request was sent."""
-    offered = offer(port, requests, rate=rate, seconds=seconds)
-    return judged(offered, seconds=seconds, rate=rate, deadline_s=deadline_s)
+    before = server.cpu_times()
+    offered = offer(server.port, requests, rate=rate, seconds=seconds)
+    user, system = (
+        (now - then) / seconds for now, then in zip(server.cpu_times(), before, strict=True)
+    )
+    load = judged(offered, seconds=seconds, rate=rate, deadline_s=deadline_s)
+    return replace(load, user=user, system=system)
+
+
+def refusal_us(light: Load, heavy: Load) -> dict[str, float] | None:
+    """Microseconds of ``user`` and ``system`` that a refusal takes; None where nothing was refused.
+
+    What the heavy load takes beyond its good answers, which cost what those of the light one do.
+    """
+    refused = heavy.refused * heavy.rate
+    if not refused or not light.goodput:
+        return None
+    answers = heavy.goodput / light.goodput
+    return {
+        "user": 1e6 * (heavy.user - answers * light.user) / refused,
+        "system": 1e6 * (heavy.system - answers * light.system) / refused,
+    }
 
 
 def judged(offered: Offered, *, seconds: float, rate: float, deadline_s: float) -> Load:

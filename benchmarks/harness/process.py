@@ -47,12 +47,16 @@ class Running:
 
     def cpu_s(self) -> float:
         """Processor time that it has used so far, seconds."""
-        total = 0.0
+        return sum(self.cpu_times())
+
+    def cpu_times(self) -> tuple[float, float]:
+        """The same, in its own code and in the kernel."""
+        user = system = 0.0
         for process in self.family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
-                total += times.user + times.system
-        return total
+                user, system = user + times.user, system + times.system
+        return user, system
 
     def memory_mb(self) -> float:
         """Its share of memory (PSS), MiB."""

@@ -38,6 +38,7 @@ def measure(
     *,
     workdir: Path,
     progress: Callable[[str], None],
+    saturates: Callable[[], bool] = lambda: True,
     locustfile: Path = GENERATOR,
     listen: str = LOOPBACK,
     seed: int | None = None,
@@ -54,6 +55,7 @@ def measure(
         profile: How long, and in which shape. Rates are the subjects'.
         workdir: Where Locust's output goes meanwhile; nothing stays.
         progress: Told now and then how long it still takes.
+        saturates: Whether saturation still tells something; asked before each round.
         locustfile: Carries out the blocks.
         listen: ``host:port`` where generators on other machines find their work.
         seed: Draws the arrivals, the order of the rows and that of the sides; None: another
@@ -88,7 +90,9 @@ def measure(
                 progress=progress,
             )
         )
-        run = _Run(load, subjects, profile, np.random.default_rng(seed), progress)
+        run = _Run(
+            load, subjects, profile, np.random.default_rng(seed), progress, saturates=saturates
+        )
         yield from run.steady() if profile.shape == "steady" else run.shaped()
 
 
@@ -102,11 +106,14 @@ class _Run:
         profile: LoadProfile,
         random: np.random.Generator,
         progress: Callable[[str], None],
+        *,
+        saturates: Callable[[], bool] = lambda: True,
     ) -> None:
         self.load = load
         self.profile = profile
         self.random = random
         self.progress = progress
+        self.saturates = saturates
         self.tallies = [Tally(subject) for subject in subjects]
         seeds = {asked.model: int(random.integers(2**63)) for asked in subjects[0].asked}
         self.turns = [
@@ -129,7 +136,7 @@ class _Run:
         self.warm_up()
         least = self.schedule.least
         most = self.schedule.most(time.monotonic() - self.began_s)
-        ends_s = time.monotonic() + most * self.schedule.round_s
+        ends_s = max(self.began_s + self.profile.budget_s, time.monotonic() + self.schedule.least_s)
         start_s = time.monotonic()
         done = 0
         shares: list[float] = []
@@ -206,7 +213,7 @@ class _Run:
             tally.look_after()
 
     def round(self, number: int, start_s: float) -> None:
-        """One block on each side, in random order; then the same in closed loop."""
+        """One block on each side, in random order; then the same in closed loop, while that tells."""
         seed = int(self.random.integers(2**63))
         for index in self.random.permutation(len(self.tallies)).tolist():
             tally = self.tallies[index]
@@ -219,7 +226,7 @@ class _Run:
             tally.add_open(self.schedule.block_s, number, began_s, seen)
             tally.duration_s += self.schedule.block_s
             tally.look_after()
-        if not self.profile.saturate_s:
+        if not self.profile.saturate_s or not self.saturates():
             return
         for index in self.random.permutation(len(self.tallies)).tolist():
             tally = self.tallies[index]

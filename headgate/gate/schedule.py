@@ -41,14 +41,19 @@ class Schedule:
         self.block_s = profile.duration_s / blocks
         self.least = max(blocks, LEAST_ROUNDS) if sides > 1 else blocks
         self.round_s = sides * (self.block_s + BETWEEN_S)
+        """Without saturation."""
+        self.least_s = self.least * self.round_s
         if profile.saturate_s:
-            self.round_s += sides * (profile.saturate_s + BETWEEN_S)
+            self.least_s += self.least * sides * (profile.saturate_s + BETWEEN_S)
         self.profile = profile
 
     def most(self, spent_s: float) -> int:
-        """Rounds that there is budget for, ``spent_s`` seconds of which are gone already."""
-        left_s = self.profile.budget_s - spent_s
-        return max(self.least, math.floor(left_s / self.round_s))
+        """Rounds that there is budget for, ``spent_s`` seconds of which are gone already.
+
+        They are fewer where saturation goes on for longer than the least.
+        """
+        left_s = self.profile.budget_s - spent_s - self.least_s
+        return self.least + max(0, math.floor(left_s / self.round_s))
 
 
 def looks(least: int, most: int) -> Iterator[int]:

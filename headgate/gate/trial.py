@@ -14,6 +14,9 @@ from headgate.records import Check, Evidence, Outcome
 
 __all__ = ["Trial", "not_measured"]
 
+_BY_SATURATION = frozenset({"throughput_ratio", "parity", "cost"})
+"""Checks of what is answered in closed loop."""
+
 
 @dataclass(slots=True)
 class Trial:
@@ -23,6 +26,13 @@ class Trial:
     evidence: Evidence | None = None
     course: list[Moment] = field(default_factory=list)
     """The checks as they stood at each look."""
+
+    def saturates(self) -> bool:
+        """Whether a check is open that saturation decides."""
+        return not self.checks or any(
+            check.name in _BY_SATURATION and check.outcome is Outcome.INCONCLUSIVE
+            for check in self.checks
+        )
 
     def follow(
         self,

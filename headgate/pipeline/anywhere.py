@@ -110,6 +110,7 @@ def gate_url(endpoint: Endpoint, wanted: Wanted, notify: Callable[[str], None]) 
             workdir=Path(workdir),
             listen=endpoint.listen,
             progress=notify,
+            saturates=trial.saturates,
         )
         try:
             unasked = () if endpoint.same else ("parity",)

@@ -114,6 +114,7 @@ class _Gate:
                 locustfile=self.bundle.root / "load_tests" / "locustfile.py",
                 listen=config.listen,
                 progress=self.bundle.notify,
+                saturates=trial.saturates,
             )
             trial.follow(
                 seen,

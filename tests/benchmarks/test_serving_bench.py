@@ -8,6 +8,7 @@ import json
 import shutil
 import threading
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -23,7 +24,7 @@ from benchmarks.harness.environments import PEERS
 from benchmarks.harness.goals import ALONE, GOALS, WORKERS, Goal, judge
 from benchmarks.harness.measure import Plan, Round
 from benchmarks.harness.openloop import Offered, offer
-from benchmarks.harness.overload import judged
+from benchmarks.harness.overload import judged, refusal_us
 from benchmarks.harness.protocols import (
     Target,
     WrongAnswerError,
@@ -350,6 +351,24 @@ def test_what_is_too_late_or_refused_is_no_goodput():
     assert load.refused == pytest.approx(1 / 5)
     assert load.in_time == pytest.approx(2 / 4)
     assert load.failed == pytest.approx(1 / 5)
+
+
+def test_what_a_refusal_takes_is_what_answers_do_not():
+    light = judged(offered_at(100, refused=0), seconds=1, rate=100, deadline_s=1)
+    heavy = judged(offered_at(100, refused=400), seconds=1, rate=500, deadline_s=1)
+    light, heavy = replace(light, user=0.5, system=0.1), replace(heavy, user=0.52, system=0.112)
+    cost = refusal_us(light, heavy)
+    assert cost == {"user": pytest.approx(50), "system": pytest.approx(30)}
+    assert refusal_us(light, light) is None
+
+
+def offered_at(good, *, refused):
+    count = good + refused
+    return Offered(
+        late=np.zeros(count),
+        latency=np.full(count, 0.1),
+        status=np.repeat([200, 503], [good, refused]),
+    )
 
 
 @contextlib.contextmanager

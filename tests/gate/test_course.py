@@ -67,6 +67,7 @@ def rehearsed(
     sides: int = 2,
     slowness: float = 1.0,
     said: list[str] | None = None,
+    saturates: Callable[[], bool] = lambda: True,
     seed: int = 0,
 ) -> tuple[Rehearsal, list[Evidence]]:
     load = Rehearsal(slowness)
@@ -77,6 +78,7 @@ def rehearsed(
         profile,
         np.random.default_rng(seed),
         [].append if said is None else said.append,
+        saturates=saturates,
     )
     return load, list(run.steady() if profile.shape == "steady" else run.shaped())
 
@@ -109,12 +111,25 @@ def test_the_course_of_a_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     # It is asked after six rounds and then more seldom than after each, the last time at the end.
     assert len(evidence[0].candidate.samples[0].ok) == 6 * 80
     shares = evidence[-1].looks
-    assert shares[-1] == pytest.approx(1.0)
+    assert shares[-1] == len(rounds) / (len(rounds) + 4)  # saturation took the time of four
     assert len(shares) == len(evidence) < len(rounds)
     assert 100 < load.now_s - 1000 <= 120 + 6
     # The busiest block at a chosen rate counts, calibration and warm-up apart.
     opened = [place for place, block in enumerate(load.blocks, 1) if block.at_s is not None]
     assert evidence[-1].generator.cpu == pytest.approx(0.1 * opened[-1])
+
+
+def test_saturation_ends_when_it_tells_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = itertools.count()
+    load, evidence = rehearsed(monkeypatch, COMPARE, saturates=lambda: next(rounds) < 6)
+    closed = [block.at_s is None for block in load.blocks[5:]]
+    assert closed[: 4 * 6] == 6 * [False, False, True, True]
+    assert not any(closed[4 * 6 :])
+    assert evidence[-1].looks[-1] == 1.0
+    saturation = evidence[-1].candidate.saturation
+    assert saturation is not None
+    assert saturation.block.tolist() == list(range(6))
+    assert max(evidence[-1].candidate.samples[0].block) == next(rounds) - 1 > 15
 
 
 @pytest.mark.parametrize("slowness", [2.5, 3.0, 3.5])

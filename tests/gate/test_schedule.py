@@ -49,9 +49,11 @@ def test_a_comparison_has_rounds_enough_for_an_interval() -> None:
 
 def test_rounds_that_there_is_budget_for() -> None:
     schedule = Schedule(profile(budget_s=300, saturate_s=1), 2)
-    assert 2 * (2 + 1) < schedule.round_s < 2 * (2 + 1) + 1
-    most = schedule.most(20)
-    assert most * schedule.round_s <= 280 < (most + 1) * schedule.round_s
+    assert 2 * 2 < schedule.round_s < 2 * 2 + 1
+    assert LEAST_ROUNDS * 2 * (2 + 1) < schedule.least_s < LEAST_ROUNDS * (2 * (2 + 1) + 1)
+    more = schedule.most(20) - LEAST_ROUNDS
+    left_s = 280 - schedule.least_s
+    assert more * schedule.round_s <= left_s < (more + 1) * schedule.round_s
     # What is asked for at least is measured, whatever the budget.
     assert schedule.most(299) == schedule.most(1e9) == schedule.least == LEAST_ROUNDS
     assert Schedule(profile(budget_s=0), 1).most(0) == 6
