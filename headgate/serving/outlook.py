@@ -18,6 +18,8 @@ _FORGET = 0.99
 """How much of that is still believed after a call on the event loop, which says nothing of it."""
 _CALL_SHARE = 0.5
 """Of the latency to keep to, what one call may take: a request may have to wait for another's."""
+_WORTH = 2.0
+"""Times its fixed cost that a call may take at least: shorter ones do little else than begin and end."""
 _FEW_ROWS = 64
 """So many may always go together."""
 _LATEST = 0.2
@@ -46,7 +48,8 @@ class Outlook:
         cost = self._cost
         if cost.per_row_s == 0.0 or math.isinf(self._target_s):
             return self._max_rows
-        fit = int((self._target_s * _CALL_SHARE - cost.fixed_s) / cost.per_row_s)
+        longest_s = max(self._target_s * _CALL_SHARE, _WORTH * cost.fixed_s)
+        fit = int((longest_s - cost.fixed_s) / cost.per_row_s)
         return min(self._max_rows, max(_FEW_ROWS, fit))
 
     def work_s(self, rows: int) -> float:
@@ -76,8 +79,12 @@ class Interference:
         """Time of a call in a thread over its processor time."""
 
     def is_worse(self, seconds: float, *, loaded: bool) -> bool:
-        """Than a call of so many seconds on the event loop; ``loaded`` where more wait."""
-        return self.stretch > _STRETCHED and seconds < (_HOLD_LOADED_S if loaded else _HOLD_S)
+        """Than a call on the event loop; ``loaded`` where more wait.
+
+        ``seconds`` are what calls took lately: those in threads longer by the stretch.
+        """
+        held_s = seconds / self.stretch
+        return self.stretch > _STRETCHED and held_s < (_HOLD_LOADED_S if loaded else _HOLD_S)
 
     def in_thread(self, seconds: float, processor_s: float) -> None:
         """A call in a thread took that."""
