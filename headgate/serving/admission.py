@@ -8,7 +8,7 @@ this turn of the event loop has let in already, and by how long the request may 
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from headgate.errors import InputError, OverloadError
 from headgate.serving.batcher import cause_of
@@ -37,8 +37,20 @@ _REFUSED = OverloadError(
 _FULL = QueueFullError("as many rows wait already as may", remedy="try again later")
 
 
+class _Refusal(NamedTuple):
+    """What somebody was told, and who may be told the same."""
+
+    turn: int
+    """Of the event loop."""
+    allowed_s: float
+    since: float
+    status: int
+    told: bytes
+    cause: str = ""
+
+
 class Admission:
-    """See :class:`headgate.serving.launch.connections.Refusing` for its first three methods."""
+    """See :class:`headgate.serving.launch.refusing.Refusing` for its first three methods."""
 
     def __init__(
         self, model: Model, surface: Surface, counts: SurfaceMetrics, who: Headers
@@ -49,6 +61,7 @@ class Admission:
         self._counts = counts
         self._who = who
         self._refusals: dict[tuple[int, bytes], bytes] = {}
+        self._last = _Refusal(turn=-1, allowed_s=0.0, since=0.0, status=0, told=b"")
         self._loop_s = 0.0
         """What one request takes of the event loop, seconds."""
         self._turn = 0.0
@@ -63,27 +76,32 @@ class Admission:
             or monotonic() - TURNS.since > _SOON_S
         )
 
-    def refusal(self, headers: Headers, since: float) -> tuple[int, bytes] | None:
+    def refusal(self, head: Head, since: float) -> tuple[int, bytes] | None:
         """The answer to a request that cannot be answered in time; it is counted."""
         now = monotonic()
         TURNS.active = now
         try:
-            allowed = self.allowed_s(dict(headers))
+            allowed = self.allowed_s(head)
         except InputError:
             return None
+        last = self._last
+        # Within one turn no call ends: who has no more time than one refused before is refused too.
+        if last.turn != TURNS.count or allowed > last.allowed_s or since > last.since:
+            refusal = self._foresee(allowed, since, now)
+            if refusal is None:
+                return None
+            last = self._last = self._made(refusal, allowed, since)
+        self._model.counts.shed(last.cause)
+        self._counts.failed("overload", now - since)
+        return last.status, last.told
+
+    def _foresee(self, allowed: float, since: float, now: float) -> OverloadError | None:
+        """Why a request cannot be answered in time, if so."""
         waits = now - since + TURNS.promised_s
-        refusal: OverloadError | None
         if waits > _SOON_S and waits > _STALE * allowed:
-            refusal = _REFUSED
-        else:
-            ahead = self._let_in if self._turn == TURNS.began else 0
-            refusal = self._model.batcher.foresee(since + allowed, now, ahead=ahead)
-        if refusal is None:
-            return None
-        status, outcome = meaning(refusal)
-        self._model.counts.shed(cause_of(refusal))
-        self._counts.failed(outcome, now - since)
-        return status, self._told(status, refusal)
+            return _REFUSED
+        ahead = self._let_in if self._turn == TURNS.began else 0
+        return self._model.batcher.foresee(since + allowed, now, ahead=ahead)
 
     def let_in(self) -> None:
         """One more in this turn."""
@@ -115,6 +133,17 @@ class Admission:
         """
         allowed = self._model.deadline_s
         return allowed if DEADLINE not in head else deadline_s(head, allowed)
+
+    def _made(self, refusal: OverloadError, allowed: float, since: float) -> _Refusal:
+        status, _ = meaning(refusal)
+        return _Refusal(
+            turn=TURNS.count,
+            allowed_s=allowed,
+            since=since,
+            status=status,
+            told=self._told(status, refusal),
+            cause=cause_of(refusal),
+        )
 
     def _told(self, status: int, refusal: OverloadError) -> bytes:
         """The answer, after the server's own headers; the same for all that may return then."""

@@ -278,7 +278,7 @@ class Batcher:
         called = call(cast("Predict", self._predict), running.parts)
         TURNS.called = time.monotonic()
         if self._interference is not None:
-            self._interference.on_loop(failed=called.failed)
+            self._interference.on_loop(failed=called.failed, loaded=bool(self._queue))
         self._finish(running, called)
 
     def _lingers(self, now: float) -> bool:
@@ -371,21 +371,22 @@ class Batcher:
         TURNS.woken()
         if not self._closed:
             self._lanes.append(cast("Lane", running.lane))
+        own_s = called.seconds
         if self._interference is not None and not called.failed:
-            self._interference.in_thread(called.seconds, processor_s)
-        self._finish(running, called)
+            own_s = self._interference.in_thread(called.seconds, processor_s)
+        self._finish(running, called, own_s)
 
     async def _call_remote(self, running: _Running) -> None:
         called = await call_async(cast("AsyncPredict", self._predict), running.parts)
         TURNS.woken()
         self._finish(running, called)
 
-    def _finish(self, running: _Running, called: Called) -> None:
+    def _finish(self, running: _Running, called: Called, own_s: float | None = None) -> None:
         self._running.discard(running)
         now = time.monotonic()
         more = self._queued_rows > 0
         self._outlook.ended(called.rows, now, failed=called.failed, more=more)
-        count_call(self._observer, self.cost, called)
+        count_call(self._observer, self.cost, called, own_s)
         self._crowd = len(running.jobs) + len(self._queue)
         self._finished_at = now
         for job, part, result in zip(running.jobs, running.parts, called.results, strict=True):

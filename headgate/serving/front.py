@@ -12,16 +12,14 @@ from headgate.serving.beside import PREFIX, Beside
 from headgate.serving.endpoint import Endpoint
 from headgate.serving.hotpath import HotPath
 from headgate.serving.inprocess import InProcess, serves
+from headgate.serving.launch.refusing import Refusals
 from headgate.serving.metrics import SurfaceMetrics
 from headgate.serving.page import page
 from headgate.serving.protocols.websocket import Sockets, make_sockets, upgrade_required
 from headgate.serving.routes import build_routes, problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from headgate.serving.http import App, Message, Receive, Scope, Send
-    from headgate.serving.launch.connections import Refusing
     from headgate.serving.worker import Worker
 
 __all__ = ["Front"]
@@ -64,12 +62,14 @@ class Front:
             counts=counts,
         )
         posts = ((path, route.get("POST")) for path, route in routes.items())
-        self.refusing: Mapping[bytes, Refusing] = {
-            path.encode(): handler.admission
-            for path, handler in posts
-            if isinstance(handler, Endpoint)
-        }
-        """Who refuses requests before they are read, by path; see ``launch/connections.py``."""
+        self.refusals = Refusals(
+            {
+                path.encode(): handler.admission
+                for path, handler in posts
+                if isinstance(handler, Endpoint)
+            }
+        )
+        """Who refuses requests before they are read; see ``launch/connections.py``."""
         # It would print a line for every request, and costs even where nobody reads it.
         access = logging.getLogger("uvicorn.access")
         access.handlers, access.propagate = [], False

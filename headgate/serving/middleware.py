@@ -36,7 +36,7 @@ class AppFactory(ServiceAppFactory):  # type: ignore[misc]
             return app
         ours = next(each for each in super().middlewares if each.cls is OpenTelemetryMiddleware)
         traced: Any = ours.cls(app, **ours.kwargs)
-        traced.refusing = getattr(app, "refusing", {})
+        traced.refusals = getattr(app, "refusals", None)
         return traced  # type: ignore[no-any-return]
 
     @property

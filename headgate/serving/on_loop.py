@@ -184,11 +184,14 @@ class OnLoop:
             turn.outcomes[job] = cast("Answer | HeadgateError", outcome)
 
 
-def count_call(observer: BatchObserver, cost: CallCost, called: Called) -> None:
-    """Tell the observer, and learn what calls cost."""
+def count_call(
+    observer: BatchObserver, cost: CallCost, called: Called, own_s: float | None = None
+) -> None:
+    """Tell the observer, and learn what calls cost: ``own_s`` where others have made it longer."""
+    seconds = called.seconds if own_s is None else own_s
     # One that failed may not have done all its work, but took no less time than this.
-    if not called.failed or called.seconds > cost.predict(called.rows):
-        cost.learn(called.rows, called.seconds)
+    if not called.failed or seconds > cost.predict(called.rows):
+        cost.learn(called.rows, seconds)
     observer.batch(called.rows, called.seconds)
 
 

@@ -79,19 +79,20 @@ class Interference:
         """Time of a call in a thread over its processor time."""
 
     def is_worse(self, seconds: float, *, loaded: bool) -> bool:
-        """Than a call on the event loop; ``loaded`` where more wait.
+        """Than a call of so many seconds on the event loop; ``loaded`` where more wait."""
+        return self.stretch > _STRETCHED and seconds < (_HOLD_LOADED_S if loaded else _HOLD_S)
 
-        ``seconds`` are what calls took lately: those in threads longer by the stretch.
-        """
-        held_s = seconds / self.stretch
-        return self.stretch > _STRETCHED and held_s < (_HOLD_LOADED_S if loaded else _HOLD_S)
+    def in_thread(self, seconds: float, processor_s: float) -> float:
+        """A call in a thread took that; returns what it would have taken undisturbed."""
+        if processor_s <= 0.0:
+            return seconds
+        self.stretch = (self.stretch + seconds / processor_s) / 2
+        return processor_s if seconds > _STRETCHED * processor_s else seconds
 
-    def in_thread(self, seconds: float, processor_s: float) -> None:
-        """A call in a thread took that."""
-        if processor_s > 0.0:
-            self.stretch = (self.stretch + seconds / processor_s) / 2
-
-    def on_loop(self, *, failed: bool) -> None:
+    def on_loop(self, *, failed: bool, loaded: bool) -> None:
         """A call was made on the event loop, which says nothing of threads."""
         # After a failure each request is run by itself: too long for the event loop.
-        self.stretch = 1.0 if failed else 1.0 + (self.stretch - 1.0) * _FORGET
+        if failed:
+            self.stretch = 1.0
+        elif not loaded:  # to try a thread would be dear now
+            self.stretch = 1.0 + (self.stretch - 1.0) * _FORGET

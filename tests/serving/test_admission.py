@@ -46,7 +46,8 @@ def test_the_body_of_a_refusal_agrees_with_its_status(asked, surface, monkeypatc
     # Either may be first, and both more than once: what is kept of one is not told of the other.
     for refusal, status, says in ((FULL, 429, FULL_SAYS), (LATE, 503, LATE_SAYS)) * 2:
         monkeypatch.setattr(batcher, "foresee", lambda *_, refusal=refusal, **__: refusal)
-        found, rest = endpoint.admission.refusal([], monotonic())
+        monkeypatch.setattr(TURNS, "count", TURNS.count + 1)
+        found, rest = endpoint.admission.refusal({}, monotonic())
         assert found == status
         head, _, body = rest.partition(b"\r\n\r\n")
         assert b"retry-after: 2" in head.splitlines()
@@ -62,3 +63,28 @@ def test_the_body_of_a_refusal_agrees_with_its_status(asked, surface, monkeypatc
             assert told["message"].startswith(says)
         else:
             assert told["error"].startswith(says)
+
+
+def test_in_one_turn_who_has_no_more_time_is_refused_without_another_look(asked, monkeypatch):
+    admission = build_routes(asked.worker)[PATHS["v1"]]["POST"].admission
+    foreseen = []
+
+    def foresee(deadline, now, *, ahead):
+        foreseen.append((deadline - now, ahead))
+        return LATE
+
+    def ask(ms, since):
+        return admission.refusal({b"x-headgate-deadline-ms": b"%d" % ms}, since)
+
+    monkeypatch.setattr(asked.worker.models["echo"].batcher, "foresee", foresee)
+    monkeypatch.setattr(TURNS, "promised_s", 0.0)
+    monkeypatch.setattr(TURNS, "count", TURNS.count + 1)
+    now = monotonic()
+    told = ask(50_000, now)
+    assert told == ask(50_000, now) == ask(40_000, now) == ask(50_000, now - 1)
+    assert len(foreseen) == 1
+    assert ask(60_000, now) == told
+    ask(60_000, now + 1)
+    monkeypatch.setattr(TURNS, "count", TURNS.count + 1)
+    ask(60_000, now)
+    assert len(foreseen) == 4

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from time import monotonic, sleep
 
 import pytest
 import uvicorn
+from hypothesis import given
+from hypothesis import strategies as st
 from serving.test_wire import DEFAULTS, Transport
 from uvicorn.server import ServerState
 
 from headgate.serving.launch.connections import Connection, Patience, is_idle
+from headgate.serving.launch.refusing import Refusals
 from headgate.serving.launch.turns import Turns, noticed
 
 REST = b'retry-after: 1\r\ncontent-length: 20\r\n\r\n{"error":"too much"}'
@@ -20,7 +24,7 @@ class Hot:
     """An app that answers `ok`, and refuses requests to /hot early while it is told to."""
 
     def __init__(self):
-        self.refusing = {b"/hot": self}
+        self.refusals = Refusals({b"/hot": self})
         self.is_pressed = True
         self.admits = False
         self.asked = []
@@ -34,9 +38,9 @@ class Hot:
     def let_in(self):
         self.entered += 1
 
-    def refusal(self, headers, since):
+    def refusal(self, head, since):
         self.since.append(since)
-        self.asked.append(dict(headers))
+        self.asked.append(head)
         return None if self.admits else (503, REST)
 
     async def __call__(self, scope, receive, send):
@@ -183,6 +187,116 @@ def test_a_connection_whose_request_was_refused_may_be_silent():
         end.protocol.connection_lost(None)
 
     run(scenario)
+
+
+# What begins, byte for byte, as one that was refused before.
+
+
+def test_a_request_like_one_that_was_refused_is_not_parsed():
+    async def scenario(app, end):
+        first, second = await end.send(request(body=b"abc"), request(body=b"abc"))
+        end.protocol.parser = None
+        assert await end.send(request(body=b"xyz")) == [first] == [second]
+        assert app.asked[2] == app.asked[0]
+        assert end.state.total_requests == 3
+        assert is_idle(end.protocol)
+
+    run(scenario)
+
+
+def test_and_answered_as_soon_as_there_is_time():
+    async def scenario(app, end):
+        for pressed, status in ((True, b"503"), (True, b"503"), (False, b"200"), (True, b"503")):
+            app.is_pressed = pressed
+            (answer,) = await end.send(request())
+            assert answer[:3] == status
+        app.admits = True
+        (answer,) = await end.send(request())
+        assert answer[:3] == b"200"
+        assert app.ran == [("/hot", b"abc")] * 2
+
+    run(scenario)
+
+
+def test_one_that_is_silent_after_it_is_closed_in_the_end():
+    async def scenario(app, end):
+        patience = Patience()
+        await end.send(request(), request(), request())
+        assert end.protocol.timeout_keep_alive_task is None
+        for second in range(74):
+            patience.look([end.protocol], float(second))
+        await end.send(request())
+        for second in range(74, 148):
+            patience.look([end.protocol], float(second))
+        assert not end.transport.closing
+        patience.look([end.protocol], 150.0)
+        assert end.transport.closing
+        del app
+
+    run(scenario)
+
+
+def test_while_the_server_stops_the_last_is_refused_as_any_other():
+    async def scenario(app, end):
+        await end.send(request(), request())
+        end.protocol.close_after_last()
+        assert end.protocol.cycle.response_complete
+        answers = await end.send(request())
+        assert [answer[:3] for answer in answers] == [b"503"]
+        del app
+
+    run(scenario)
+
+
+def test_what_is_known_is_bounded():
+    refusals = Refusals({})
+    for number in range(10_000):
+        data = request(headers=b"x: %d\r\n" % number)
+        refusals.keep(data, Hot(), [(b"content-length", b"3")], {})
+        assert refusals.known(data) is not None
+        assert len(refusals._known) <= 256
+    large = request(headers=b"x: " + b"x" * 3000 + b"\r\n")
+    refusals.keep(large, Hot(), [(b"content-length", b"3")], {})
+    assert refusals.known(large) is None
+
+
+LIKE = (
+    request(),
+    request(body=b"xyz"),
+    request(body=b"other"),
+    request(body=b""),
+    request(headers=b"x-headgate-deadline-ms: 9\r\n"),
+    request(body=request()),  # no request but a body
+    request(b"/cold"),
+    request(method=b"GET", body=b""),
+    b"POST /hot HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(LIKE), st.booleans()), min_size=1, max_size=12),
+    st.lists(st.integers(0, 2000), max_size=8),
+)
+def test_what_is_known_changes_no_answer(requests, cuts):
+    """However the bytes of requests fall into reads, and whoever is refused."""
+    answers = [asyncio.run(answered(requests, cuts, knows=knows)) for knows in (True, False)]
+    assert answers[0] == answers[1]
+    assert len(answers[0][0]) == len(requests)
+
+
+async def answered(requests, cuts, *, knows):
+    app = Hot()
+    end = End(app)
+    if not knows:
+        app.refusals.keep = lambda *_: None
+    told = []
+    for each, pressed in requests:
+        app.is_pressed = pressed
+        places = sorted({0, len(each), *(cut % len(each) for cut in cuts)})
+        pieces = [each[begin:stop] for begin, stop in itertools.pairwise(places)]
+        told += await end.send(*pieces)
+    end.protocol._unset_keepalive_if_required()
+    return told, app.ran, app.asked
 
 
 def turn(turns, began, *worked):

@@ -8,16 +8,17 @@ once a second a look at every open connection.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from headgate.serving.launch.refusing import Refusals, Refusing
 from headgate.serving.launch.turns import ARRIVED, TURNS
 from headgate.serving.launch.websocket import WebSocket
 
-__all__ = ["CLOSE", "HEADER_BYTES", "Connection", "Patience", "Refusing", "is_idle"]
+__all__ = ["CLOSE", "HEADER_BYTES", "Connection", "Patience", "is_idle"]
 
 _What = Literal["first", "header", "body", "reading", "idle"]
 
@@ -37,27 +38,9 @@ IDLE_S = 75.0
 
 
 _NOTHING = object()
+_NOBODY = Refusals({})
 _TURNS_TO_READ = 2
 """Of the event loop, from taking a connection to reading what has come on it."""
-
-
-class Refusing(Protocol):
-    """Who can refuse a request to some path before there is one: before its body, task and scope.
-
-    Under overload that decides how much is left for the requests that are answered.
-    """
-
-    def pressed(self) -> bool:
-        """Whether there is so much to do that :meth:`refusal` should be asked."""
-
-    def refusal(self, headers: list[tuple[bytes, bytes]], since: float) -> tuple[int, bytes] | None:
-        """Status and the rest of the answer from its own headers on; None to let it in.
-
-        ``since`` is when the request may have arrived.
-        """
-
-    def let_in(self) -> None:
-        """A request was not refused."""
 
 
 class _Refused:
@@ -81,10 +64,12 @@ class Connection(HttpToolsProtocol):
     """When the connection itself may have arrived, and the turn in which it was taken."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        """See uvicorn. What the app calls ``refusing`` says by path who may refuse early."""
+        """See uvicorn. What the app calls ``refusals`` may refuse requests early."""
         super().__init__(*args, **options)
-        self._refusing: Mapping[bytes, Refusing] = getattr(self.app, "refusing", {})
+        self._refusals: Refusals = getattr(self.app, "refusals", None) or _NOBODY
         self._refused: _Refused | None = None
+        self._whole = b""
+        """What was read last, where a request begins with it."""
         self._trailer_bytes = 0
         self._last: Any = None
         """While the server stops, the request whose answer ends this connection."""
@@ -105,17 +90,13 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Refuse the request, or begin it."""
         self._trailer_bytes = 0
-        refusing = self._refusing.get(self.url)
+        refusing = self._refusals.at(self.url)
         since = TURNS.since if self.opened is None else self._first_since(*self.opened)
         if refusing is not None:
-            if (
-                refusing.pressed()
-                and self._is_plain()
-                and (refusal := refusing.refusal(self.headers, since)) is not None
-            ):
-                self._refuse_early(*refusal)
+            if refusing.pressed() and self._is_plain() and self._refuse_early(refusing, since):
                 return
             refusing.let_in()
+        self._whole = b""
         scope: Any = self.scope
         scope[ARRIVED] = since
         super().on_headers_complete()
@@ -151,14 +132,53 @@ class Connection(HttpToolsProtocol):
             return TURNS.since  # it came later than its connection
         return min(opened, TURNS.since)
 
-    def _refuse_early(self, status: int, rest: bytes) -> None:
+    def _refuse_early(self, refusing: Refusing, since: float) -> bool:
+        head = dict(self.headers)
+        refusal = refusing.refusal(head, since)
+        if refusal is None:
+            return False
         if self._refused is None:
             self._refused = _Refused()
         self._refused.scope = self.scope
         self._refused.more_body = True
         self.cycle = self._refused  # type: ignore[assignment]
-        self.transport.write(STATUS_LINE[status] + _head(self.server_state.default_headers) + rest)
+        self._tell(*refusal)
         self.on_response_complete()
+        if self._whole:
+            self._refusals.keep(self._whole, refusing, self.headers, head)
+            self._whole = b""
+        return True
+
+    def _refuse_known(self, data: bytes) -> bool:
+        """Refuse a whole request that one like it has been: nothing of it is parsed."""
+        known = self._refusals.known(data)
+        if (
+            known is None
+            or not known.refusing.pressed()
+            or self.flow.write_paused
+            or self.transport.is_closing()
+            or (refusal := known.refusing.refusal(known.head, TURNS.since)) is None
+        ):
+            return False
+        self._unset_keepalive_if_required()  # from now on its patience is counted
+        self._tell(*refusal)
+        self.server_state.total_requests += 1
+        return True
+
+    def _tell(self, status: int, rest: bytes) -> None:
+        self.transport.write(STATUS_LINE[status] + _head(self.server_state.default_headers) + rest)
+
+    def _is_between(self) -> bool:
+        """Whether a request was answered and received, and nothing has come since."""
+        cycle: Any = self.cycle
+        return (
+            cycle is not None
+            and cycle.response_complete
+            and not cycle.more_body
+            and cycle.scope is self.scope
+            and self._last is None
+            and self.opened is None
+        )
 
     def on_message_complete(self) -> None:
         """Also of a request that was refused already."""
@@ -187,6 +207,10 @@ class Connection(HttpToolsProtocol):
         TURNS.read(self.loop)
         size = len(data)
         self.received += size
+        if self._is_between():
+            if self._refuse_known(data):
+                return
+            self._whole = data
         scope, cycle = self.scope, self.cycle
         if scope is not None and (cycle is None or cycle.scope is not scope):
             self.header_bytes += size  # the header began in an earlier read
@@ -198,6 +222,7 @@ class Connection(HttpToolsProtocol):
             self.refuse(431, b"the request header is longer than 32 KiB")
             return
         super().data_received(data)
+        self._whole = b""
 
     def refuse(self, status: int, why: bytes) -> None:
         """Answer a request that will never be whole, and close."""
