@@ -409,6 +409,27 @@ def serve(
 
 
 @app.command()
+def containerize(
+    release: options.Tag = None,
+    *,
+    engine: options.Engine = None,
+    image: options.ImageName = None,
+    option: options.BuildOptions = None,
+    no_try: options.NoTry = False,
+    json: options.Json = False,
+) -> None:
+    """Build the image of a release, start it, and compare its predictions with the reference."""
+    from headgate import pipeline
+
+    bundle = _bundle()
+    with bundle.exclusive(wait=_OPTIONS["wait"]):
+        made = pipeline.containerize(
+            bundle, release, engine=engine, image=image, options=option or (), tries=not no_try
+        )
+    render.show(made, render.containerized, json=json)
+
+
+@app.command()
 def ship(profile: options.Profile = None, json: options.Json = False) -> None:
     """Train what has no version, build, gate, promote, and leave it serving."""
     from headgate import pipeline

@@ -16,14 +16,18 @@ __all__ = [
     "Against",
     "AgainstSamples",
     "Budget",
+    "BuildOptions",
+    "Engine",
     "Expect",
     "ForRate",
     "Generators",
     "Header",
+    "ImageName",
     "Json",
     "Listen",
     "MaxErrorRate",
     "MaxP95Ratio",
+    "NoTry",
     "Profile",
     "Rate",
     "Remote",
@@ -173,3 +177,15 @@ Report = Annotated[
     Path | None,
     typer.Option("--report", help="With either: write the reports into this folder."),
 ]
+Engine = Annotated[
+    str | None, typer.Option("--with", help="docker, podman or buildah; by default what there is.")
+]
+ImageName = Annotated[
+    str | None,
+    typer.Option("--tag", help="Name of the image; by default the release's.", callback=not_empty),
+]
+BuildOptions = Annotated[
+    list[str] | None,
+    typer.Option("--option", help="One of the engine's for building: --option=--network=host."),
+]
+NoTry = Annotated[bool, typer.Option("--no-try", help="Build only; start no container of it.")]

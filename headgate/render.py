@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from headgate.doctor import Finding
-    from headgate.pipeline import Judged, Pruned, Range, Shipped, Sized, Status, Tuned
+    from headgate.pipeline import (
+        Containerized,
+        Judged,
+        Pruned,
+        Range,
+        Shipped,
+        Sized,
+        Status,
+        Tuned,
+    )
     from headgate.registry import ModelVersion
     from headgate.rollout import Running
 
@@ -32,6 +41,8 @@ __all__ = ["EXIT", "say", "show"]
 
 EXIT = {Outcome.PASS: 0, Outcome.FAIL: 1, Outcome.INCONCLUSIVE: 3}
 _COLOUR = {Outcome.PASS: "green", Outcome.FAIL: "red", Outcome.INCONCLUSIVE: "yellow"}
+_SHOWN_MB = 0.05
+"""A smaller layer is not shown."""
 
 T = TypeVar("T")
 
@@ -120,6 +131,20 @@ def versions(found: Mapping[str, Sequence[ModelVersion]]) -> None:
 def built(found: Mapping[str, Any]) -> None:
     """A Bento."""
     _print(f"{found['tag']} ({'built' if found['new'] else 'unchanged'}) at {found['path']}")
+
+
+def containerized(found: Containerized) -> None:
+    """An image, what is in it, and how a container of it did."""
+    size = "" if found.mb is None else f"{found.mb:,.0f} MB, "
+    _print(f"{found.image}: {size}{found.id}")
+    for layer in found.layers:
+        if layer.mb >= _SHOWN_MB:
+            _print(f"  {layer.mb:6.1f} MB  {shorten(layer.made_by, 90) or 'the base image'}")
+    if found.cold_start_s is not None:
+        _print(
+            f"ready after {found.cold_start_s:.1f} s; "
+            f"{found.checked:,} predictions as they should be"
+        )
 
 
 def prepare(report: Path | None, file: Path | None, *, json: bool) -> None:

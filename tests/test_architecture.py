@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "headgate"
 
 GROUND = {"errors", "records", "config", "stats"}
-ROOMS = {"registry", "packaging", "serving", "gate", "rollout"}
+ROOMS = {"registry", "packaging", "image", "serving", "gate", "rollout"}
 LAYERS = [
     GROUND,
     {"predictor"},

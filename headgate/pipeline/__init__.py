@@ -5,6 +5,7 @@ from __future__ import annotations
 from headgate.pipeline.anywhere import Endpoint, Judged, Wanted, gate_samples, gate_url
 from headgate.pipeline.bundle import Bundle, Room
 from headgate.pipeline.calling import Callee, callee
+from headgate.pipeline.containerizing import Containerized, containerize
 from headgate.pipeline.judging import gate
 from headgate.pipeline.live import Status, promote, roll_back, serve, status, up
 from headgate.pipeline.make import Built, build, find, lock, pick, train
@@ -16,6 +17,7 @@ __all__ = [
     "Built",
     "Bundle",
     "Callee",
+    "Containerized",
     "Endpoint",
     "Judged",
     "Pruned",
@@ -29,6 +31,7 @@ __all__ = [
     "Wanted",
     "build",
     "callee",
+    "containerize",
     "find",
     "gate",
     "gate_samples",

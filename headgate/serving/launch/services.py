@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+import yaml
 
 from headgate.config import load_model_config
 from headgate.errors import ServingError
 
-__all__ = ["ServiceSpec", "dependencies", "source_of"]
+__all__ = ["ServiceSpec", "dependencies", "release_of", "source_of"]
 
 _LOAD_S = 60
 
@@ -45,6 +46,24 @@ def source_of(path: Path) -> Path:
         where=str(path),
         remedy="give the folder of one",
     )
+
+
+def release_of(path: Path) -> str:
+    """Name and version of the Bento at ``path``; ``dev`` for a bundle.
+
+    Raises :class:`ServingError` when its ``bento.yaml`` has none.
+    """
+    if not (path / "bento.yaml").is_file():
+        return "dev"
+    try:
+        info = yaml.safe_load((path / "bento.yaml").read_bytes())
+        return f"{info['name']}:{info['version']}"
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise ServingError(
+            f"says no name and version ({type(error).__name__})",
+            where=str(path / "bento.yaml"),
+            remedy="build the Bento again",
+        ) from None
 
 
 def dependencies(path: Path, env: Mapping[str, str]) -> tuple[ServiceSpec, ...]:
