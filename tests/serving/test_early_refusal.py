@@ -248,16 +248,31 @@ def test_while_the_server_stops_the_last_is_refused_as_any_other():
     run(scenario)
 
 
+HEADERS = [(b"host", b"x"), (b"x", b""), (b"content-length", b"3")]
+
+
 def test_what_is_known_is_bounded():
     refusals = Refusals({})
     for number in range(10_000):
         data = request(headers=b"x: %d\r\n" % number)
-        refusals.keep(data, Hot(), [(b"content-length", b"3")], {})
+        refusals.keep(data, Hot(), HEADERS, {})
         assert refusals.known(data) is not None
         assert len(refusals._known) <= 256
     large = request(headers=b"x: " + b"x" * 3000 + b"\r\n")
-    refusals.keep(large, Hot(), [(b"content-length", b"3")], {})
+    refusals.keep(large, Hot(), HEADERS, {})
     assert refusals.known(large) is None
+
+
+@pytest.mark.parametrize("before", [b"\r\n", b"\r\n\r\n"])
+def test_empty_lines_before_a_request_are_no_header(before):
+    """A server ignores them (RFC 9112, section 2.2)."""
+    refusals = Refusals({})
+    headers = [(b"host", b"x"), (b"content-length", b"3")]
+    refusals.keep(before + request(), Hot(), headers, {})
+    assert refusals.known(before + request()) is None
+    assert refusals.known(before + b"abc") is None
+    refusals.keep(request(), Hot(), headers, {})
+    assert refusals.known(request()) is not None
 
 
 LIKE = (
@@ -267,6 +282,8 @@ LIKE = (
     request(body=b""),
     request(headers=b"x-headgate-deadline-ms: 9\r\n"),
     request(body=request()),  # no request but a body
+    b"\r\n" + request(),
+    b"\r\n\r\n" + request(),
     request(b"/cold"),
     request(method=b"GET", body=b""),
     b"POST /hot HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",

@@ -72,6 +72,9 @@ class Refusals:
         lengths = [value for name, value in headers if name == b"content-length"]
         if end < 0 or len(lengths) != 1 or b"transfer-encoding" in head:
             return
+        # Empty lines may come before a request: what ends there is not its header.
+        if data.count(b"\r\n", 0, end) != len(headers):
+            return
         if len(self._known) >= _MOST:
             self._known.clear()
         size = end + len(_END) + int(lengths[0])
