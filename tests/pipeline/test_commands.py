@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import urllib.request
@@ -246,6 +247,28 @@ def test_a_release_that_is_refused_leaves_the_old_one(here: Here) -> None:
     assert "gets no traffic. The earlier release goes on at" in printed
     assert shown(here) == f"pass in {live}"
     assert here.json("status")["live"]["tag"] == live
+
+
+def test_an_image_that_is_not_there_is_none(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine builds what is no image of this release; real ones: tests/e2e/test_image.py."""
+    engine = tmp_path / "docker"
+    engine.write_text("#!/bin/sh\n[ $1 = image ] && exit 1\nexit 0\n")
+    engine.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    error = here.json("containerize", "--with", "docker", exits=2)["error"]
+    assert "docker says it built it, and has none of this release" in error
+    assert not list((here.root / ".headgate").glob("*image*"))
+    dockerfile = here.root / "Dockerfile"
+    dockerfile.rename(tmp_path / "Dockerfile")
+    try:
+        assert "Dockerfile: there is none" in here.json("containerize", exits=2)["error"]
+    finally:
+        (tmp_path / "Dockerfile").rename(dockerfile)
+    assert (
+        "kaniko: no such engine" in here.json("containerize", "--with", "kaniko", exits=2)["error"]
+    )
 
 
 BESIDE = """
