@@ -279,6 +279,7 @@ block_s = 0.3
 warmup_s = 0.2
 budget_s = 12
 min_requests = 20
+min_checked = 1000000
 compare = true
 saturate_s = 0.2
 """
@@ -290,14 +291,15 @@ def test_beside_what_is_live(here: Here) -> None:
     live = here.json("status")["live"]["tag"]
     release_with(here, 0.3)
     built = here.json("build")["tag"]
-    # So few requests cannot tell two releases apart, and that is what it says.
+    # More answers are asked for than the budget has time for, and that is what it says.
     verdict = here.json("gate", "--profile", "beside", exits=3)
     assert verdict["release"] == built
     assert f"loading digits beside {live} (beside, 2.2 to 12 s)" in here.said
     checks = {check["name"]: check for check in verdict["checks"]}
-    assert checks["parity"]["outcome"] == checks["load_time"]["outcome"] == "pass"
-    assert "times the champion's" in checks["p95_ratio"]["reason"]
-    assert checks["throughput_ratio"]["outcome"] == "inconclusive"
+    assert checks["parity"]["outcome"] == "inconclusive"
+    assert checks["load_time"]["outcome"] == "pass"
+    assert "the champion's" in checks["p95_ratio"]["reason"]
+    assert "the champion's" in checks["throughput_ratio"]["reason"]
     assert checks["throughput_ratio"]["samples"] >= 6
     assert "the champion's" in checks["quality"]["reason"]
     reports = max((here.root / ".headgate" / "reports").iterdir(), key=lambda path: path.name[-16:])
@@ -305,7 +307,7 @@ def test_beside_what_is_live(here: Here) -> None:
     assert built in (reports / "report.md").read_text()
     assert "its last verdict is inconclusive" in here("promote", exits=1) + here.said
     assert here.json("status")["live"]["tag"] == live
-    verdict = here.json("gate", live, "--profile", "beside", exits=0)
+    verdict = here.json("gate", live, "--profile", "beside", exits=3)
     assert verdict["reason"].endswith("Judged absolutely only: it is what is live.")
 
 
