@@ -235,7 +235,8 @@ class ServingConfig(_Strict, frozen=True):
     deadline_ms: Positive = 1000
     """Deadline of a request that names none, milliseconds."""
     max_batch_rows: Count = 1024
-    """Rows in one call of the engine at most; fewer where that would take half of ``p95_ms``."""
+    """Rows in one call of the engine at most; fewer where a call would take longer than half of
+    ``p95_ms`` and than twice what it costs without rows."""
     max_queue_rows: Count = 32_768
     """Rows waiting; more are refused at once."""
     parallel_calls: Count = 1

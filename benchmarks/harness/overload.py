@@ -62,7 +62,7 @@ def overload(
 
 
 def refusal_us(light: Load, heavy: Load) -> dict[str, float] | None:
-    """Microseconds of ``user`` and ``system`` that a refusal takes; None where nothing was refused.
+    """Microseconds of ``user`` and ``system`` that a refusal takes; None where that cannot be told.
 
     What the heavy load takes beyond its good answers, which cost what those of the light one do.
     """
@@ -70,10 +70,10 @@ def refusal_us(light: Load, heavy: Load) -> dict[str, float] | None:
     if not refused or not light.goodput:
         return None
     answers = heavy.goodput / light.goodput
-    return {
-        "user": 1e6 * (heavy.user - answers * light.user) / refused,
-        "system": 1e6 * (heavy.system - answers * light.system) / refused,
-    }
+    user_s, system_s = heavy.user - answers * light.user, heavy.system - answers * light.system
+    if user_s <= 0 or system_s <= 0:
+        return None
+    return {"user": 1e6 * user_s / refused, "system": 1e6 * system_s / refused}
 
 
 def judged(offered: Offered, *, seconds: float, rate: float, deadline_s: float) -> Load:

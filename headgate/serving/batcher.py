@@ -76,6 +76,7 @@ class Batcher:
         slots: int = 1,
         inline: bool = True,
         interpreted: bool = False,
+        alone: bool = True,
     ) -> None:
         """A batcher of one engine; nothing runs yet.
 
@@ -90,6 +91,7 @@ class Batcher:
             inline: whether cheap calls may run on the event loop.
             interpreted: whether the engine is Python for the most part, so that a thread of it and
                 the event loop keep each other waiting for the interpreter.
+            alone: whether nobody but those who ask this engine waits for the event loop.
         """
         self._predict = predict
         self._awaited = inspect.iscoroutinefunction(predict)
@@ -104,6 +106,7 @@ class Batcher:
         self._on_loop = OnLoop(cast("Predict", predict), self.cost, observer, max_batch_rows)
         self._outlook = Outlook(self.cost, max_rows=max_batch_rows, target_s=target_s, slots=slots)
         self._interference = Interference() if interpreted else None
+        self._alone = alone
         self._queue: OrderedDict[Job, None] = OrderedDict()
         self._queued_rows = 0
         self._live: set[Job] = set()
@@ -271,7 +274,9 @@ class Batcher:
             # Calls have become cheap, but while there is always somebody who waits, nobody sees.
             return True
         interference = self._interference
-        return interference is not None and interference.is_worse(seconds, loaded=bool(self._queue))
+        return interference is not None and interference.is_worse(
+            seconds, loaded=self._alone and bool(self._queue)
+        )
 
     def _run_here(self, taken: list[tuple[Job, Part]], now: float) -> None:
         running = _Running(None, taken, now)

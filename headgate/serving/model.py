@@ -39,9 +39,15 @@ class Model:
     """What the surfaces work with."""
 
     def __init__(
-        self, packaged: PackagedModel, predictor: Predictor, metrics: ServingMetrics, release: str
+        self,
+        packaged: PackagedModel,
+        predictor: Predictor,
+        metrics: ServingMetrics,
+        release: str,
+        *,
+        alone: bool = True,
     ) -> None:
-        """``predictor`` is open; nothing runs yet."""
+        """``predictor`` is open; nothing runs yet. ``alone`` in its worker, or beside others."""
         serving = packaged.config.serving
         self.packaged = packaged
         self.predictor = predictor
@@ -58,6 +64,7 @@ class Model:
             slots=serving.parallel_calls,
             target_s=packaged.config.slo.p95_ms / 1000,
             interpreted=packaged.manifest.engine == "sklearn",
+            alone=alone,
         )
         self._mismatch: str | None = None
         self._next_row = 0

@@ -82,7 +82,8 @@ class Worker:
         if remote is not None:
             return RemoteModel(packaged, remote, self.metrics, self.release)
         predictor = Predictor.open(packaged.path, threads=self.bundle.threads)
-        return Model(packaged, predictor, self.metrics, self.release)
+        alone = len(self.bundle.models) == 1
+        return Model(packaged, predictor, self.metrics, self.release, alone=alone)
 
     def whats_wrong(self) -> str | None:
         """Why this worker is not ready, in one sentence; None when it is."""

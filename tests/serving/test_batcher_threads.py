@@ -240,6 +240,26 @@ def test_it_notices_that_a_thread_and_the_event_loop_fight_for_the_interpreter()
     assert on_loop == {True, False}
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_long_call_holds_the_event_loop_only_where_no_other_model_waits_for_it(alone):
+    on_loop = []
+
+    def engine(batch):
+        on_loop.append(threading.current_thread() is threading.main_thread())
+        time.sleep(0.03)
+        return {"y": 2 * batch["x"]}
+
+    async def main():
+        batcher = make(engine, interpreted=True, alone=alone, max_batch_rows=1)
+        await submit(batcher, 1)  # what a call costs is known
+        batcher._interference.stretch = 10.0
+        await asyncio.gather(*(submit(batcher, 1) for _ in range(4)))
+        await batcher.close()
+
+    asyncio.run(main())
+    assert (True in on_loop[1:4]) is alone
+
+
 def test_a_call_that_everybody_has_given_up_still_counts_as_work():
     """Whoever comes next is told at once, instead of waiting for a deadline that cannot be kept."""
     hangs = threading.Event()

@@ -236,14 +236,17 @@ def test_one_that_is_silent_after_it_is_closed_in_the_end():
     run(scenario)
 
 
-def test_while_the_server_stops_the_last_is_refused_as_any_other():
+def test_while_the_server_stops_the_last_takes_the_ordinary_way():
+    """The answer to it ends the connection."""
+
     async def scenario(app, end):
         await end.send(request(), request())
         end.protocol.close_after_last()
         assert end.protocol.cycle.response_complete
         answers = await end.send(request())
-        assert [answer[:3] for answer in answers] == [b"503"]
-        del app
+        assert [answer[:3] for answer in answers] == [b"200"]
+        assert len(app.asked) == 2
+        assert end.transport.closing
 
     run(scenario)
 

@@ -93,7 +93,8 @@ class Connection(HttpToolsProtocol):
         refusing = self._refusals.at(self.url)
         since = TURNS.since if self.opened is None else self._first_since(*self.opened)
         if refusing is not None:
-            if refusing.pressed() and self._is_plain() and self._refuse_early(refusing, since):
+            early = self._last is None and refusing.pressed() and self._is_plain()
+            if early and self._refuse_early(refusing, since):
                 return
             refusing.let_in()
         self._whole = b""
@@ -331,7 +332,7 @@ def _waiting(connection: Connection, now: float) -> _Wait | None:
     elif connection.cycle is None:
         what, token = "first", connection
     elif in_body(connection) and not connection.flow.read_paused:
-        what, token = "body", connection.cycle
+        what, token = "body", connection.scope
     elif connection.timeout_keep_alive_task is None and is_idle(connection):
         what, token = "idle", connection.cycle
     else:
