@@ -378,7 +378,8 @@ class Batcher:
             self._lanes.append(cast("Lane", running.lane))
         own_s = called.seconds
         if self._interference is not None and not called.failed:
-            own_s = self._interference.in_thread(called.seconds, processor_s)
+            expected_s = self.cost.predict(called.rows)
+            own_s = self._interference.in_thread(called.seconds, processor_s, expected_s)
         self._finish(running, called, own_s)
 
     async def _call_remote(self, running: _Running) -> None:

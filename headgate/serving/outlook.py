@@ -14,6 +14,8 @@ _HOLD_LOADED_S = 0.1
 """The same while more wait than one call takes: then everybody waits for it anyway."""
 _STRETCHED = 1.3
 """A call that takes this many times its processor time in a thread waits for the interpreter."""
+_GROWS = 1.1
+"""Times what was expected that a call in a thread counts as at most, unless the processor was busy for longer."""
 _FORGET = 0.99
 """How much of that is still believed after a call on the event loop, which says nothing of it."""
 _CALL_SHARE = 0.5
@@ -82,12 +84,18 @@ class Interference:
         """Than a call of so many seconds on the event loop; ``loaded`` where more wait."""
         return self.stretch > _STRETCHED and seconds < (_HOLD_LOADED_S if loaded else _HOLD_S)
 
-    def in_thread(self, seconds: float, processor_s: float) -> float:
-        """A call in a thread took that; returns what it would have taken undisturbed."""
+    def in_thread(self, seconds: float, processor_s: float, expected_s: float) -> float:
+        """A call in a thread took that; returns what it would have taken undisturbed.
+
+        It may have waited for something else than the interpreter, for threads of its own say: so that
+        is no less than was ``expected_s``, where anything was, and grows with every such call.
+        """
         if processor_s <= 0.0:
             return seconds
         self.stretch = (self.stretch + seconds / processor_s) / 2
-        return processor_s if seconds > _STRETCHED * processor_s else seconds
+        if expected_s <= 0.0:
+            return seconds
+        return min(seconds, _GROWS * max(processor_s, expected_s))
 
     def on_loop(self, *, failed: bool, loaded: bool) -> None:
         """A call was made on the event loop, which says nothing of threads."""

@@ -31,15 +31,25 @@ def test_so_many_rows_go_together(fixed_s, per_row_s, rows):
 
 def test_what_a_thread_stretches_costs_no_more_by_itself():
     interference = Interference()
-    assert interference.in_thread(0.011, 0.010) == 0.011
-    assert interference.in_thread(0.5, 0.010) == 0.010
+    assert interference.in_thread(0.011, 0.010, 0.012) == 0.011
+    assert interference.in_thread(0.5, 0.010, 0.010) == pytest.approx(0.011)
+    assert interference.in_thread(0.5, 0.030, 0.010) == pytest.approx(0.033)
     assert interference.is_worse(0.010, loaded=False)
-    assert interference.in_thread(0.5, 0.0) == 0.5
+    assert interference.in_thread(0.5, 0.0, 0.010) == 0.5
+    assert interference.in_thread(0.5, 0.010, 0.0) == 0.5
+
+
+def test_a_call_that_waits_for_threads_of_its_own_is_learned_in_the_end():
+    interference = Interference()
+    cost = 0.01
+    for _ in range(50):
+        cost = interference.in_thread(0.1, 0.001, cost)
+    assert cost == pytest.approx(0.1)
 
 
 def test_a_thread_is_tried_again_when_nobody_waits():
     interference = Interference()
-    interference.in_thread(0.03, 0.01)
+    interference.in_thread(0.03, 0.01, 0.01)
     for _ in range(1000):
         interference.on_loop(failed=False, loaded=True)
     assert interference.is_worse(0.010, loaded=True)
