@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
-from e2e.conftest import Clone
+from e2e.conftest import Clone, free_port
 
 pytestmark = pytest.mark.e2e
 
@@ -74,21 +74,14 @@ def test_up_replaces_a_server_that_hangs(twice: Clone) -> None:
     assert not any(process.is_running() for process in family)
 
 
-def test_another_port_is_taken_up(twice: Clone, unused_port: int) -> None:
+def test_another_port_is_taken_up(twice: Clone) -> None:
     before = twice.port
-    twice.port = unused_port
+    twice.port = free_port()
     try:
-        assert twice.json("up")["http"] == f"127.0.0.1:{unused_port}"
+        assert twice.json("up")["http"] == f"127.0.0.1:{twice.port}"
     finally:
         twice.port = before
     assert twice.json("up")["http"] == f"127.0.0.1:{before}"
-
-
-@pytest.fixture
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_no_rollback_to_an_altered_release(twice: Clone) -> None:
