@@ -12,10 +12,11 @@ import msgspec
 import numpy as np
 
 from headgate.config import LoadProfile
+from headgate.errors import GateError
 from headgate.gate.answers import Answers, ModelAnswers, compare_quality
 from headgate.gate.load import GENERATOR, LOOPBACK, Load
 from headgate.gate.null import null_endpoint
-from headgate.gate.plan import Block, Target
+from headgate.gate.plan import Block, Seen, Target
 from headgate.gate.schedule import Schedule, Turns, closed_block, looks, open_block, peak, rates
 from headgate.gate.subject import Subject, reach
 from headgate.gate.tally import Tally, saturated
@@ -63,7 +64,8 @@ def measure(
 
     Raises:
         ServingError: nobody answers at a URL, or ``candidate.watch`` found it gone.
-        GateError: there is nothing to send, or the generator crashed, was killed or hung.
+        GateError: there is nothing to send, the champion answers no more, or the generator crashed,
+            was killed or hung.
     """
     compares = profile.compare and profile.shape == "steady"
     subjects = [candidate, champion] if champion and compares else [candidate]
@@ -222,6 +224,7 @@ class _Run:
             random = np.random.default_rng(seed)
             block = self.opened(index, self.turns[index], self.schedule.block_s, random)
             seen = self.load.send(block)
+            self.hold_that_it_answers(index, seen)
             self.cpu = max(self.cpu, seen.cpu)
             tally.add_open(self.schedule.block_s, number, began_s, seen)
             tally.duration_s += self.schedule.block_s
@@ -231,8 +234,19 @@ class _Run:
         for index in self.random.permutation(len(self.tallies)).tolist():
             tally = self.tallies[index]
             seen = self.load.send(self.saturating(index, tally))
+            self.hold_that_it_answers(index, seen)
             tally.add_closed(number, self.profile.saturate_s, seen)
             tally.look_after()
+
+    def hold_that_it_answers(self, index: int, seen: Seen) -> None:
+        """A champion that is gone is no yardstick: everybody is faster than it."""
+        if index and seen.status and not any(seen.status):
+            why = seen.answers[seen.answer[0]].decode(errors="replace")
+            raise GateError(
+                f"the champion answers no more: {why}",
+                where=self.tallies[index].subject.release,
+                remedy="see that it serves, and measure again",
+            )
 
     def opened(
         self,

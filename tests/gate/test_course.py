@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from gate.loads import asked, subject
 from gate.server import right
 
 from headgate.config import LoadProfile
+from headgate.errors import GateError
 from headgate.gate.measure import _Run, measure
 from headgate.gate.plan import Block, Seen
 from headgate.gate.schedule import LEAST_ROUNDS
@@ -117,6 +119,30 @@ def test_the_course_of_a_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     # The busiest block at a chosen rate counts, calibration and warm-up apart.
     opened = [place for place, block in enumerate(load.blocks, 1) if block.at_s is not None]
     assert evidence[-1].generator.cpu == pytest.approx(0.1 * opened[-1])
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_champion_that_is_gone_is_no_yardstick(
+    side: int, closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The candidate's own end is for the judge."""
+    send = Rehearsal.send
+
+    def gone(self: Rehearsal, block: Block, each_moment: Callable[[], None] = lambda: None) -> Seen:
+        seen = send(self, block, each_moment)
+        if len(self.blocks) < 30 or block.target != side or (block.at_s is None) is not closed:
+            return seen
+        nobody = tuple(0 for _ in seen.status)
+        return msgspec.structs.replace(seen, status=nobody, answer=nobody, answers=(b"refused",))
+
+    monkeypatch.setattr(Rehearsal, "send", gone)
+    if side:
+        with pytest.raises(GateError, match="the champion answers no more: refused"):
+            rehearsed(monkeypatch, COMPARE)
+    else:
+        _, evidence = rehearsed(monkeypatch, COMPARE)
+        assert closed or not evidence[-1].candidate.samples[0].ok.all()
 
 
 def test_saturation_ends_when_it_tells_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
