@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import psutil
@@ -29,20 +28,14 @@ def of_load(clone: Clone) -> list[psutil.Process]:
 
 def test_capacity(clone: Clone) -> None:
     before = clone.json("status")["live"]["digest"]
-    arguments = ("capacity", "--budget", "5", "--for-rate", "100000", "--rows", "2", "--json")
-    done = clone.headgate(*arguments, exits=None)
-    found = json.loads(done.stdout)
+    found = clone.json("capacity", "--budget", "30", "--for-rate", "100000", "--rows", "2")
     capacity = found["capacity"]
     assert found["release"].startswith("headgate:")
     assert (set(found["models"]), found["rows"]) == ({"digits", "flight-delay"}, 2)
     assert {step["outcome"] for step in capacity["steps"]} <= {"held", "failed", "limited"}
-    if capacity["low"] is None:  # on a busy machine so little time tells nothing, and it says so
-        assert (done.returncode, capacity["settled"], found["replicas"]) == (3, False, None)
-    else:
-        assert done.returncode == 0
-        assert capacity["low"] > 2
-        assert capacity["high"] is None or capacity["low"] < capacity["high"]
-        assert found["replicas"]["value"] > 1
+    assert capacity["low"] > 2
+    assert capacity["high"] is None or capacity["low"] < capacity["high"]
+    assert found["replicas"]["value"] > 1
     assert found["per_million"] is None  # no price is set
     assert of_load(clone) == []
     run = clone.root / ".headgate" / "run"

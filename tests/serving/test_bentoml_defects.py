@@ -252,7 +252,7 @@ def test_a_request_that_is_over_leaves_nothing_behind(models, path):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             before = pending(loop)
-            for _ in range(20):
+            for _ in range(100):
                 if path in {TABLE, "/late_flights"}:
                     await client.post(path, json={"instances": [ROW]})
                 else:
